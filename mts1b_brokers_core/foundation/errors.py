@@ -1,0 +1,420 @@
+"""Every error the library raises, as one tree.
+
+An error says which broker and which operation, what was wrong, what to do next, and whether
+repeating the same call is safe (`repeat_is_safe`): true only where a repeat cannot place a second
+order, cancel something else or lose data.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from .orders import Order
+
+Certainty = Literal["proven", "probable"]
+
+
+def nearest(word: str, choices: Iterable[str], *, most: int = 3) -> list[str]:
+    """Return the choices most like `word`, best first; empty where none is close."""
+    return difflib.get_close_matches(word, list(choices), n=most, cutoff=0.5)
+
+
+class BrokerError(Exception):
+    """Base of all errors of this library.
+
+    `message` says what was wrong and what was expected, `next_step` what to do now.
+    """
+
+    code = "error"
+    default_next_step = ""
+    default_repeat_is_safe = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        broker: str | None = None,
+        operation: str | None = None,
+        next_step: str | None = None,
+        repeat_is_safe: bool | None = None,
+    ) -> None:
+        self.message = message
+        self.broker = broker
+        self.operation = operation
+        self.next_step = self.default_next_step if next_step is None else next_step
+        self.repeat_is_safe = self.default_repeat_is_safe if repeat_is_safe is None else repeat_is_safe
+        super().__init__(message)
+
+    def __str__(self) -> str:
+        where = ": ".join(part for part in (self.broker, self.operation) if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text} Next: {self.next_step}" if self.next_step else text
+
+    def located(self, *, broker: str | None = None, operation: str | None = None) -> BrokerError:
+        """Fill in the broker and operation where they are not known yet, and return the same error."""
+        self.broker = self.broker or broker
+        self.operation = self.operation or operation
+        return self
+
+
+# --- what the caller wrote -------------------------------------------------------------------------
+
+
+class InvalidInput(BrokerError, ValueError):
+    """A value is not what the field means: wrong type, range, form or combination."""
+
+    code = "invalid_input"
+    default_repeat_is_safe = True
+
+    @classmethod
+    def from_validation(cls, model: str, errors: Sequence[Any], known: Iterable[str]) -> InvalidInput:
+        """Turn pydantic's list of problems into one error that names fields, values and cures."""
+        known = list(known)
+        first: InvalidInput | None = None
+        texts = []
+        for row in errors:
+            raised = row.get("ctx", {}).get("error")
+            if isinstance(raised, InvalidInput) and first is None:
+                first = raised
+            texts.append(_problem(model, row, raised, known))
+        kind = type(first) if first is not None else cls
+        next_step = first.next_step if first is not None else "correct the fields named and build it again"
+        return kind(" ".join(texts), next_step=next_step)
+
+
+def _problem(model: str, row: Any, raised: object, known: list[str]) -> str:
+    place = ".".join(str(part) for part in row["loc"])
+    name = f"{model}.{place}" if place else model
+    if isinstance(raised, BrokerError):
+        return f"{name}: {raised.message}"
+    if row["type"] == "missing":
+        return f"{name} is missing."
+    if row["type"] == "extra_forbidden":
+        close = nearest(place, known, most=1)
+        return f"{name} is not a field{f'; did you mean {close[0]}?' if close else '.'}"
+    text = str(row["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"{name}: got {row['input']!r}, expected {text.rstrip('.')}."
+
+
+class NaiveDatetime(InvalidInput):
+    """A time without a time zone, which could mean any of two dozen moments."""
+
+    code = "naive_datetime"
+    default_next_step = "pass an aware time, e.g. datetime.now(timezone.utc) instead of datetime.utcnow()"
+
+
+class MalformedSymbol(InvalidInput):
+    """A symbol text that follows none of the known forms."""
+
+    code = "malformed_symbol"
+    default_next_step = (
+        "write SYMBOL or SYMBOL@MIC: BTC-USD, AAPL, BRK.B, AAPL261218C00200000, ESZ6; see `instruments`"
+    )
+
+
+class UnknownInstrument(InvalidInput):
+    """A well-formed symbol that this broker does not list."""
+
+    code = "unknown_instrument"
+
+
+class RecordingError(InvalidInput):
+    """A market-data recording that can't be read, or rows of it that make no sense."""
+
+    code = "recording"
+
+
+# --- configuration -----------------------------------------------------------------------------------
+
+
+class ConfigurationError(BrokerError):
+    """Something must be chosen, corrected or supplied before the broker can be opened."""
+
+    code = "configuration"
+    default_repeat_is_safe = True
+
+
+class EnvironmentNotChosen(ConfigurationError):
+    """No environment was named, and live money is never reached by default."""
+
+    code = "environment_not_chosen"
+
+
+class AmbiguousInstrument(ConfigurationError):
+    """More than one instrument answers to the symbol; `choices` lists them as SYMBOL@MIC."""
+
+    code = "ambiguous_instrument"
+
+    def __init__(self, message: str, *, choices: Sequence[str] = (), **context: Any) -> None:
+        super().__init__(message, **context)
+        self.choices = tuple(choices)
+
+
+class AccountNotChosen(ConfigurationError):
+    """The login has several accounts and none was named; `choices` lists them."""
+
+    code = "account_not_chosen"
+
+    def __init__(self, message: str, *, choices: Sequence[str] = (), **context: Any) -> None:
+        super().__init__(message, **context)
+        self.choices = tuple(choices)
+
+
+class UnknownSetting(ConfigurationError):
+    """A configuration key that no setting answers to."""
+
+    code = "unknown_setting"
+
+
+# --- state files -------------------------------------------------------------------------------------
+
+
+class StateError(BrokerError):
+    """The state file under a broker can't be used; nothing in it was changed."""
+
+    code = "state"
+
+
+class StateCorrupted(StateError):
+    """The state file is damaged or is not one of ours."""
+
+    code = "state_corrupted"
+
+
+class StateLocked(StateError):
+    """Another process owns the state; the error names it."""
+
+    code = "state_locked"
+    default_repeat_is_safe = True
+
+
+class StateTooNew(StateError):
+    """A newer release wrote the state file."""
+
+    code = "state_too_new"
+
+
+class StateMismatch(StateError):
+    """The state file belongs to another broker, environment or account."""
+
+    code = "state_mismatch"
+
+
+class StateUnwritable(StateError):
+    """The state file could not be written: disk full, read-only, or gone."""
+
+    code = "state_unwritable"
+
+
+# --- orders: the four answers ------------------------------------------------------------------------
+
+
+class OrderError(BrokerError):
+    """An order command that did not end in a confirmation; carries the order as far as it is known."""
+
+    code = "order"
+
+    def __init__(self, message: str, *, order: Order | None = None, **context: Any) -> None:
+        super().__init__(message, **context)
+        self.order = order
+
+
+class OrderDenied(OrderError):
+    """Denied by us: nothing reached the venue's order system. `reason` is a stable short word."""
+
+    code = "order_denied"
+    default_repeat_is_safe = True
+
+    def __init__(self, message: str, *, reason: str = "denied", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.reason = reason
+
+
+class UnsupportedCapability(BrokerError):
+    """The broker, or its adapter, does not offer this; `capability` names it."""
+
+    code = "unsupported"
+    default_repeat_is_safe = True
+    default_next_step = "see the broker's capability page, or `mts mts1b-brokers info NAME`"
+
+    def __init__(self, message: str, *, capability: str = "", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.capability = capability
+
+
+class OrderUnsupported(OrderDenied, UnsupportedCapability):
+    """Order terms this broker does not take in this combination."""
+
+    code = "order_unsupported"
+
+    def __init__(self, message: str, *, capability: str = "", **context: Any) -> None:
+        context.setdefault("reason", "unsupported")
+        OrderDenied.__init__(self, message, **context)
+        self.capability = capability
+
+
+class IdempotencyConflict(OrderDenied):
+    """The idempotency key is already used for an order with other terms."""
+
+    code = "idempotency_conflict"
+    default_next_step = "use a new idempotency key for a different order"
+
+
+class OrderRejected(OrderError):
+    """Rejected by the venue on the order's own terms; `reason` is normalised, `words` are the venue's."""
+
+    code = "order_rejected"
+
+    def __init__(self, message: str, *, reason: str = "other", words: str = "", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.reason = reason
+        self.words = words
+
+
+class OrderNotPlaced(OrderError):
+    """The order is not at the venue: proven, or only probable.
+
+    Where absence is proven a repeat with the same key is safe; where it is probable the caller may
+    accept the risk with `submit(order, accept_duplicate_risk=True)`.
+    """
+
+    code = "order_not_placed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        certainty: Certainty,
+        retry_after: float | None = None,
+        **context: Any,
+    ) -> None:
+        context.setdefault("repeat_is_safe", certainty == "proven")
+        super().__init__(message, **context)
+        self.certainty = certainty
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(OrderError):
+    """The order may be live: the venue's answer is missing or can't be trusted.
+
+    `await error.resolved()` waits for the verdict and returns the order, or raises what was found.
+    """
+
+    code = "outcome_unknown"
+    default_next_step = "await error.resolved(), or look at broker.unresolved(); don't send another order"
+
+    def __init__(
+        self, message: str, *, resolve: Callable[[], Awaitable[Order]] | None = None, **context: Any
+    ) -> None:
+        super().__init__(message, **context)
+        self._resolve = resolve
+
+    async def resolved(self) -> Order:
+        """Wait for the verdict: return the confirmed order or raise what the resolver found."""
+        if self._resolve is None:
+            raise self
+        return await self._resolve()
+
+
+class OrderNotFound(OrderError):
+    """No order of this broker and account has the id."""
+
+    code = "order_not_found"
+    default_repeat_is_safe = True
+
+
+class WaitTimeout(BrokerError, TimeoutError):
+    """A wait ended before what it waited for; the order itself was not touched."""
+
+    code = "wait_timeout"
+    default_repeat_is_safe = True
+
+
+# --- the venue ---------------------------------------------------------------------------------------
+
+
+class VenueError(BrokerError):
+    """The venue answered, but not with what was asked for."""
+
+    code = "venue"
+
+
+class AuthenticationError(VenueError):
+    """The venue does not accept the credentials."""
+
+    code = "authentication"
+
+
+class PermissionDenied(VenueError):
+    """The credentials are good but may not do this."""
+
+    code = "permission"
+
+
+class RateLimited(VenueError):
+    """The venue asks for fewer requests; `retry_after` is in seconds, or None where it didn't say."""
+
+    code = "rate_limited"
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **context: Any) -> None:
+        super().__init__(message, **context)
+        self.retry_after = retry_after
+
+
+class VenueUnavailable(VenueError):
+    """The venue can't be reached or is closed for maintenance."""
+
+    code = "venue_unavailable"
+
+
+class UnreadableReply(VenueError):
+    """The venue's reply does not have the documented form; `words` is its redacted text."""
+
+    code = "unreadable_reply"
+
+    def __init__(self, message: str, *, words: str = "", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.words = words
+
+
+# --- plugins and life cycle --------------------------------------------------------------------------
+
+
+class PluginError(BrokerError):
+    """A plugin can't be used."""
+
+    code = "plugin"
+
+
+class BrokerNotInstalled(PluginError):
+    """No installed distribution provides a broker of this name."""
+
+    code = "broker_not_installed"
+
+
+class PluginUnusable(PluginError):
+    """The plugin is installed but unusable; `state` and `cause` say why."""
+
+    code = "plugin_unusable"
+
+    def __init__(self, message: str, *, state: str = "", cause: str = "", **context: Any) -> None:
+        super().__init__(message, **context)
+        self.state = state
+        self.cause = cause
+
+
+class BrokerClosed(BrokerError):
+    """The broker object is not open: not opened yet, closed, or used from another event loop."""
+
+    code = "broker_closed"
+    default_next_step = "open it with `async with open_broker(...)`; a closed broker is not reopened"
+
+
+class BrokerFailed(BrokerError):
+    """A background task of the broker crashed; its streams end with this error."""
+
+    code = "broker_failed"
+    default_next_step = "close this broker, read the cause, and open a new one: the journal keeps every order"
