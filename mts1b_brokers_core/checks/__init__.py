@@ -1,0 +1,1 @@
+"""The health checks behind `mts mts1b-brokers test`."""

@@ -1,0 +1,1 @@
+"""The `mts` command."""

@@ -1,0 +1,1 @@
+"""What makes orders safe: the journal, submission, the fill log and the gates."""

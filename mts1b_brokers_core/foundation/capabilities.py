@@ -150,12 +150,16 @@ class Capabilities(ManifestHead):
         claim = self.claim_for(order, asset)
         if claim is None:
             terms = describe_terms(order, asset)
-            offered = sorted({f"{t} {f}" for row in self.orders if asset in row.asset for t in row.type for f in row.tif})
+            offered = sorted(
+                {f"{t} {f}" for row in self.orders if asset in row.asset for t in row.type for f in row.tif}
+            )
             raise OrderUnsupported(
                 f"{terms} is not offered.",
                 order=order,
                 capability=terms,
-                next_step=f"choose among {', '.join(offered)}" if offered else f"no {asset} orders are offered",
+                next_step=f"choose among {', '.join(offered)}"
+                if offered
+                else f"no {asset} orders are offered",
             )
         return claim
 
@@ -203,12 +207,13 @@ def parse_head(text: str) -> ManifestHead:
 
 
 def parse_capabilities(text: str) -> Capabilities:
-    """Read a whole manifest; keys this core doesn't know are listed in `unknown_keys`. Raises `InvalidInput`."""
+    """Read a whole manifest; `unknown_keys` lists what this core doesn't know. Raises `InvalidInput`."""
     data = _toml(text)
     unknown: list[str] = []
     head = _known(data, _HEAD_KEYS | {"orders", "operations"}, "", unknown)
     orders = [
-        _known(row, _CLAIM_KEYS, f"orders[{index}].", unknown) for index, row in enumerate(data.get("orders", []))
+        _known(row, _CLAIM_KEYS, f"orders[{index}].", unknown)
+        for index, row in enumerate(data.get("orders", []))
     ]
     operations = {
         name: _known(row, _OPERATION_KEYS, f"operations.{name}.", unknown)
@@ -219,7 +224,9 @@ def parse_capabilities(text: str) -> Capabilities:
     )
 
 
-def _known(data: Any, known: frozenset[str] | set[str] | set[Operation], at: str, unknown: list[str]) -> dict[str, Any]:
+def _known(
+    data: Any, known: frozenset[str] | set[str] | set[Operation], at: str, unknown: list[str]
+) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise InvalidInput(f"the manifest's {at.rstrip('.') or 'text'} is not a table.")
     names = {str(name) for name in known}
@@ -233,4 +240,6 @@ def _toml(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(f"the manifest is not TOML: {error}.", next_step="correct capabilities.toml") from None
+        raise InvalidInput(
+            f"the manifest is not TOML: {error}.", next_step="correct capabilities.toml"
+        ) from None

@@ -15,7 +15,7 @@ def uuid7(now_ns: int | None = None) -> str:
     Later calls in one process sort after earlier ones. Source: RFC 9562 section 5.7, with the
     sub-millisecond part in `rand_a` (method 3 of section 6.2).
     """
-    global _last  # noqa: PLW0603 - the order within a process is the point
+    global _last
     ns = wall_clock_ns() if now_ns is None else now_ns
     milliseconds, rest = divmod(ns, 1_000_000)
     stamp = (milliseconds << 12) | (rest * 4096 // 1_000_000)

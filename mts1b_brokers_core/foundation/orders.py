@@ -237,7 +237,12 @@ class Order(Model):
     def stop(cls, symbol: str, side: Side, quantity: Any, *, stop_price: Any, **more: Any) -> Order:
         """Build a stop order that becomes a market order at `stop_price`."""
         return cls(
-            symbol=symbol, side=side, quantity=quantity, order_type=OrderType.STOP, stop_price=stop_price, **more
+            symbol=symbol,
+            side=side,
+            quantity=quantity,
+            order_type=OrderType.STOP,
+            stop_price=stop_price,
+            **more,
         )
 
     @classmethod
@@ -343,7 +348,9 @@ def _size_problem(order: Order) -> str | None:
     if order.legs:
         if order.symbol or order.quote_quantity is not None:
             return "an order with legs takes no symbol and no quote_quantity of its own."
-        return None if order.quantity is not None else "an order with legs needs a quantity (of combinations)."
+        return (
+            None if order.quantity is not None else "an order with legs needs a quantity (of combinations)."
+        )
     if not order.symbol:
         return "the symbol is missing."
     if "side" not in order.model_fields_set:

@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from pydantic import Field
+
 from .base import Model
 from .clock import Clock
 from .events import BrokerEvent
@@ -63,7 +65,7 @@ class CheckResult(Model):
     title: str
     state: CheckState
     text: str = ""
-    evidence: dict[str, Any] = {}
+    evidence: dict[str, Any] = Field(default_factory=dict)
     cause: str = ""
     cure: str = ""
 

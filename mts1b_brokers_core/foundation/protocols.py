@@ -48,7 +48,7 @@ class BrokerProtocol(Protocol):
         ...
 
     async def cancel(self, order_id: str) -> bool:
-        """Cancel by our id or the venue's: True where the cancel was taken, False where the order was final."""
+        """Cancel by our id or the venue's: True where it was taken, False where the order was final."""
         ...
 
     async def get_open_orders(self) -> list[Order]:
@@ -144,7 +144,9 @@ class SupportsFillHistory(Protocol):
 class SupportsEvents(Protocol):
     """Streams everything that happens to orders, not only fills."""
 
-    def stream_events(self, since: int | None = None, consumer: str = "default") -> AsyncIterator[BrokerEvent]:
+    def stream_events(
+        self, since: int | None = None, consumer: str = "default"
+    ) -> AsyncIterator[BrokerEvent]:
         """Iterate over events from the log."""
         ...
 
@@ -275,7 +277,7 @@ _BY_PROTOCOL = {protocol: operation for operation, protocol in PROTOCOLS.items()
 
 
 def require(broker: object, protocol: type[T]) -> T:
-    """Return the broker as the protocol asked for. Raises `UnsupportedCapability` where it doesn't offer it."""
+    """Return the broker as the protocol asked for. Raises `UnsupportedCapability` otherwise."""
     if isinstance(broker, protocol):
         return broker
     operation = _BY_PROTOCOL.get(protocol)

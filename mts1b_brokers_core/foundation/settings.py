@@ -57,7 +57,5 @@ class BrokerSettings(Model):
     settle_wait: Seconds = Field(
         default=5.0, description="Seconds a terminal status waits for the order's last fills."
     )
-    close_timeout: Seconds = Field(
-        default=5.0, description="Seconds closing waits for writes under way."
-    )
+    close_timeout: Seconds = Field(default=5.0, description="Seconds closing waits for writes under way.")
     gates: Gates = Field(default_factory=Gates, description="Limits on what may be submitted.")

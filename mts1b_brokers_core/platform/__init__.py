@@ -1,0 +1,1 @@
+"""How to talk to the outside: clocks and durable stores."""

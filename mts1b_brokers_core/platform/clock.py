@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 
-from ..foundation.clock import wall_clock_ns
+from mts1b_brokers_core.foundation.clock import wall_clock_ns
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

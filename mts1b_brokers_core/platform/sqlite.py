@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
-from ..foundation.errors import (
+from mts1b_brokers_core.foundation.errors import (
     StateCorrupted,
     StateError,
     StateLocked,
@@ -60,7 +60,9 @@ class Lock:
                 f"{what} is in use by {owner} (lock {self.path}).",
                 next_step="close that process first, or choose another state_path",
             ) from None
-        with contextlib.suppress(OSError):  # a full disk must not keep us from the lock, only from naming ourselves
+        with contextlib.suppress(
+            OSError
+        ):  # a full disk must not keep us from the lock, only from naming ourselves
             file.truncate(0)
             file.write(f"process {os.getpid()} ({_command()})")
             file.flush()
@@ -75,7 +77,9 @@ class Lock:
 
 def _command() -> str:
     try:
-        words = Path("/proc/self/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").split()
+        words = (
+            Path("/proc/self/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").split()
+        )
     except OSError:
         words = []
     return " ".join(Path(word).name if "/" in word else word for word in words[:4])[:80] or "unnamed"
@@ -144,7 +148,9 @@ class SqliteStore:
             fresh = not self.path.exists() or self.path.stat().st_size == 0
             if fresh:
                 os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=10)
+            self._connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, timeout=10
+            )
             try:
                 self._prepare(self._connection, fresh)
             except BaseException:
@@ -205,8 +211,10 @@ class SqliteStore:
         if self._thread is None:
             return self.run_now(work)
         reply = _Reply(asyncio.get_running_loop())
+        assert reply.future is not None
         self._queue.put((work, reply))
-        return await reply.future  # type: ignore[no-any-return]
+        result: T = await reply.future
+        return result
 
     def post(self, work: Work[Any]) -> None:
         """Queue work without waiting for it; a failure shows in `failed` and at the next `run`."""
@@ -262,9 +270,9 @@ class SqliteStore:
                     connection.execute("SAVEPOINT job")
                     try:
                         answers.append((reply, work(connection), None))
-                    except sqlite3.Error:
-                        raise
-                    except BaseException as error:  # noqa: BLE001 - belongs to whoever asked, not to this thread
+                    except Exception as error:  # belongs to whoever asked, not to this thread
+                        if isinstance(error, sqlite3.Error) and not isinstance(error, sqlite3.IntegrityError):
+                            raise
                         connection.execute("ROLLBACK TO job")
                         answers.append((reply, None, error))
                     connection.execute("RELEASE job")
@@ -295,7 +303,7 @@ class SqliteStore:
         except sqlite3.DatabaseError as error:
             raise StateCorrupted(
                 f"{self.path} is damaged or not {self._what}: {error}. It was left as it is.",
-                next_step="move the file aside (keep it) or restore a backup; open orders are still at the venue",
+                next_step="move the file aside (keep it) or restore a backup; open orders stay at the venue",
             ) from error
         except OSError as error:
             raise unwritable(self.path or Path(":memory:"), error) from error
@@ -308,7 +316,7 @@ class _Reply:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        self.future: asyncio.Future[Any] = loop.create_future() if loop is not None else asyncio.Future.__new__(asyncio.Future)
+        self.future: asyncio.Future[Any] | None = None if loop is None else loop.create_future()
 
     def send(self, result: Any, error: BaseException | None) -> None:
         if self._loop is None:
@@ -317,7 +325,7 @@ class _Reply:
             self._loop.call_soon_threadsafe(self._settle, result, error)
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():
+        if self.future is None or self.future.done():
             return
         if error is None:
             self.future.set_result(result)

@@ -1,0 +1,1 @@
+"""What adapter authors run against their adapter."""
