@@ -1,0 +1,254 @@
+"""The log of executions and events: written once, numbered without gaps, read by any number of consumers.
+
+Readers read the log, not a queue, so memory is bounded and one slow reader costs the others nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from typing import Literal, TypeVar
+
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.errors import BrokerError
+from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
+from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order
+from mts1b_brokers_core.platform.clock import from_ns
+
+from . import journal
+from .journal import Journal
+
+T = TypeVar("T")
+Stream = Literal["fills", "events"]
+
+_EXECUTIONS = (EventKind.FILL, EventKind.BUST)
+_BATCH = 256
+_RECENT = 4096
+
+
+class Appender:
+    """Adds rows to the log inside one transaction, numbering them."""
+
+    def __init__(self, connection: sqlite3.Connection, broker: str, now_ns: int) -> None:
+        self._connection = connection
+        self._broker = broker
+        self.now_ns = now_ns
+        self.now = from_ns(now_ns)
+        self.events: list[BrokerEvent] = []
+        last = connection.execute('SELECT "offset", seq FROM log ORDER BY "offset" DESC LIMIT 1').fetchone()
+        self._offset: int = last[0] if last else 0
+        self._seq: int = last[1] if last else 0
+
+    def has_fill(self, account_id: str, fill_id: str) -> bool:
+        """True where the execution is logged already."""
+        row = self._connection.execute(
+            "SELECT 1 FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
+        ).fetchone()
+        return row is not None
+
+    def fill(self, fill: Fill) -> Fill:
+        """Number an execution and add it."""
+        self._seq += 1
+        numbered = fill.evolve(seq=self._seq, broker=self._broker, recorded_at=self.now)
+        kind = EventKind.BUST if fill.kind is FillKind.BUST else EventKind.FILL
+        self._add(_fill_event(numbered, kind, self._offset + 1), numbered.model_dump_json(), fill.fill_id)
+        return numbered
+
+    def event(self, kind: EventKind, order: Order | None = None, message: str = "", **detail: str) -> None:
+        """Add an event that is no execution."""
+        event = BrokerEvent(
+            kind=kind,
+            broker=self._broker,
+            at=self.now,
+            seq=self._seq,
+            offset=self._offset + 1,
+            account_id=order.account_id if order else None,
+            order_id=order.order_id if order else None,
+            broker_order_id=order.broker_order_id if order else None,
+            idempotency_key=order.idempotency_key if order else None,
+            order=order,
+            message=message,
+            detail=detail,
+        )
+        self._add(event, event.model_dump_json(), None)
+
+    def _add(self, event: BrokerEvent, body: str, fill_id: str | None) -> None:
+        self._offset += 1
+        self._connection.execute(
+            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._offset, self._seq, event.kind, event.account_id, fill_id, event.broker_order_id, body),
+        )
+        self.events.append(event)
+
+
+def _fill_event(fill: Fill, kind: EventKind, offset: int) -> BrokerEvent:
+    return BrokerEvent.model_construct(
+        kind=kind, broker=fill.broker, at=fill.recorded_at or fill.executed_at, seq=fill.seq, offset=offset,
+        account_id=fill.account_id, order_id=fill.order_id, broker_order_id=fill.broker_order_id,
+        idempotency_key=None, order=None, fill=fill, message="", detail={},
+    )  # fmt: skip
+
+
+def _event_of(row: tuple[int, int, str, str]) -> BrokerEvent:
+    offset, _, kind, body = row
+    if kind in _EXECUTIONS:
+        return _fill_event(Fill.model_validate_json(body), EventKind(kind), offset)
+    return BrokerEvent.model_validate_json(body)
+
+
+class EventLog:
+    """Writes through `transact`, reads through `stream`; wakes whoever waits after each commit."""
+
+    def __init__(
+        self, journal: Journal, broker: str, clock: Clock, emit: Callable[[BrokerEvent], None] | None
+    ) -> None:
+        self._journal = journal
+        self._broker = broker
+        self._clock = clock
+        self._emit = emit
+        self._recent: list[BrokerEvent] = []
+        self._bell = asyncio.Event()
+        self._acks: dict[tuple[str, Stream], int] = {}
+        self._closed = False
+        self._failure: BrokerError | None = None
+
+    async def transact(self, work: Callable[[sqlite3.Connection, Appender], T]) -> T:
+        """Run work in one transaction with an appender; its events are seen once it is durable."""
+        now_ns = self._clock.now_ns()
+
+        def job(connection: sqlite3.Connection) -> tuple[T, list[BrokerEvent]]:
+            appender = Appender(connection, self._broker, now_ns)
+            return work(connection, appender), appender.events
+
+        result, events = await self._journal.store.run(job)
+        if events:
+            self._published(events)
+        return result
+
+    def observed(self, kind: EventKind, message: str = "", **detail: str) -> None:
+        """Tell observers of something that isn't kept in the log."""
+        if self._emit is not None:
+            self._emit(
+                BrokerEvent(
+                    kind=kind, broker=self._broker, at=self._clock.now(), message=message, detail=detail
+                )
+            )
+
+    def _published(self, events: list[BrokerEvent]) -> None:
+        # Batches of one commit arrive in commit order; anything else means a reader must go to the file.
+        if self._recent and events[0].offset != self._recent[-1].offset + 1:
+            self._recent.clear()
+        self._recent.extend(events)
+        if len(self._recent) > 2 * _RECENT:
+            del self._recent[:-_RECENT]
+        if self._emit is not None:
+            for event in events:
+                self._emit(event)
+        self.ring()
+
+    def ring(self) -> None:
+        """Wake every reader."""
+        bell, self._bell = self._bell, asyncio.Event()
+        bell.set()
+
+    @property
+    def bell(self) -> asyncio.Event:
+        """Set at the next change; take it before looking, wait for it after."""
+        return self._bell
+
+    def fail(self, error: BrokerError) -> None:
+        """End all streams with an error, after what is logged."""
+        self._failure = self._failure or error
+        self.ring()
+
+    def close(self) -> None:
+        """End all streams."""
+        self._closed = True
+        self.ring()
+
+    def check(self) -> None:
+        """Raise the failure that ended the log, where there is one."""
+        if self._failure is not None:
+            raise self._failure
+
+    async def stream(
+        self, stream: Stream, *, since: int | None = None, consumer: str = "default"
+    ) -> AsyncIterator[BrokerEvent]:
+        """Iterate from after `since` (a seq), or from after what the consumer has acknowledged.
+
+        Asking for the next row acknowledges the one before. Ends when the broker closes; raises
+        `BrokerFailed` where it failed.
+        """
+        named = since is None
+        cursor = await self._cursor(stream, consumer) if since is None else await self._offset_of(since)
+        while True:
+            bell = self._bell
+            rows = await self._after(cursor)
+            for row in rows:
+                if stream == "events" or row.fill is not None:
+                    yield row
+                    if named:
+                        self._acknowledge(consumer, stream, row.offset)
+                cursor = row.offset
+            if not rows:
+                self.check()
+                if self._closed:
+                    return
+                await bell.wait()
+
+    async def _after(self, cursor: int) -> list[BrokerEvent]:
+        recent = self._recent
+        if recent and recent[0].offset <= cursor + 1:
+            start = cursor + 1 - recent[0].offset
+            return recent[start : start + _BATCH]
+        if self._closed:
+            return []
+
+        def work(connection: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
+            return connection.execute(
+                'SELECT "offset", seq, kind, body FROM log WHERE "offset" > ? ORDER BY "offset" LIMIT ?',
+                (cursor, _BATCH),
+            ).fetchall()
+
+        return [_event_of(row) for row in await self._journal.store.run(work)]
+
+    async def _cursor(self, stream: Stream, consumer: str) -> int:
+        held = self._acks.get((consumer, stream))
+        if held is not None:
+            return held
+
+        def work(connection: sqlite3.Connection) -> int:
+            row = connection.execute(
+                'SELECT "offset" FROM consumers WHERE name = ? AND stream = ?', (consumer, stream)
+            ).fetchone()
+            return int(row[0]) if row else 0
+
+        return await self._journal.store.run(work)
+
+    async def _offset_of(self, seq: int) -> int:
+        def work(connection: sqlite3.Connection) -> int:
+            row = connection.execute(
+                'SELECT "offset" FROM log WHERE seq <= ? AND fill_id IS NOT NULL ORDER BY seq DESC LIMIT 1',
+                (seq,),
+            ).fetchone()
+            return int(row[0]) if row else 0
+
+        return await self._journal.store.run(work)
+
+    def _acknowledge(self, consumer: str, stream: Stream, offset: int) -> None:
+        self._acks[consumer, stream] = offset
+
+        def work(connection: sqlite3.Connection) -> None:
+            held = self._acks[consumer, stream]
+            connection.execute(
+                "INSERT INTO consumers VALUES (?, ?, ?) ON CONFLICT (name, stream)"
+                ' DO UPDATE SET "offset" = excluded."offset"',
+                (consumer, stream, held),
+            )
+
+        self._journal.store.post(work)
+
+    async def record(self, key: str) -> journal.Record | None:
+        """Return what the journal holds of a key."""
+        return await self._journal.store.run(lambda connection: journal.get(connection, key))

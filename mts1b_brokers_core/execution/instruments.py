@@ -1,0 +1,128 @@
+"""Which instrument an order means, and whether its terms can be sent as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+from mts1b_brokers_core.foundation.base import plain
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.errors import AmbiguousInstrument, OrderDenied, UnknownInstrument, nearest
+from mts1b_brokers_core.foundation.instruments import AssetClass, Instrument, Rounding, parse_symbol
+from mts1b_brokers_core.foundation.orders import Adjustment, Order, Side
+
+from .port import Listing
+
+Load = Callable[[str | None], Awaitable[Listing[Instrument]]]
+
+
+class InstrumentCache:
+    """The venue's instruments, read once and again when older than `ttl` seconds."""
+
+    def __init__(self, load: Load, clock: Clock, ttl: float = 3600.0) -> None:
+        self._load = load
+        self._clock = clock
+        self._ttl = ttl
+        self._rows: dict[str, list[Instrument]] = {}
+        self._read_at: float | None = None
+
+    async def refresh(self) -> None:
+        """Read the instruments again."""
+        listing = await self._load(None)
+        rows: dict[str, list[Instrument]] = {}
+        for row in listing.rows:
+            rows.setdefault(parse_symbol(row.symbol).symbol, []).append(row)
+        self._rows, self._read_at = rows, self._clock.monotonic()
+
+    @property
+    def fresh(self) -> bool:
+        """True where the data was read within `ttl`."""
+        return self._read_at is not None and self._clock.monotonic() - self._read_at < self._ttl
+
+    async def find(self, symbol: str, asset: AssetClass | None = None) -> Instrument:
+        """Return the one instrument meant. Raises `UnknownInstrument` or `AmbiguousInstrument`."""
+        if not self.fresh:
+            await self.refresh()
+        wanted = parse_symbol(symbol)
+        found = [
+            row
+            for row in self._rows.get(wanted.symbol, [])
+            if (wanted.market is None or row.market == wanted.market)
+            and (asset is None or row.asset_class is asset)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            choices = [f"{row.key} ({row.asset_class})" for row in found]
+            raise AmbiguousInstrument(
+                f"{symbol} means more than one instrument.",
+                choices=[row.key for row in found],
+                next_step=f"write one of {', '.join(choices)}, or give the asset_class",
+            )
+        close = nearest(wanted.symbol, self._rows)
+        raise UnknownInstrument(
+            f"{symbol} is not listed here.",
+            next_step=f"did you mean {' or '.join(close)}?"
+            if close
+            else "see `mts mts1b-brokers instruments`",
+        )
+
+
+def fit(order: Order, instrument: Instrument) -> Order:
+    """Return the order as it can be sent: unchanged, or adjusted as the caller allowed.
+
+    Raises `OrderDenied` where a term doesn't fit and may not be adjusted.
+    """
+    changes: dict[str, Any] = {}
+    adjusted: list[Adjustment] = []
+    # Rounded away from the market, so that an adjusted limit is never worse for the caller than asked.
+    passive = Rounding.FLOOR if order.side is Side.BUY else Rounding.CEILING
+    for name in ("limit_price", "stop_price"):
+        price = getattr(order, name)
+        problem = instrument.price_problem(price) if price is not None else None
+        if problem:
+            rounded = instrument.round_price(price, passive)
+            _adjust(order, name, price, rounded, problem, "price", changes, adjusted)
+            if remaining := instrument.price_problem(rounded):
+                raise _denied(order, remaining, "price")
+    if order.quantity is not None and (problem := instrument.quantity_problem(order.quantity)):
+        rounded = instrument.round_quantity(order.quantity)
+        _adjust(order, "quantity", order.quantity, rounded, problem, "quantity", changes, adjusted)
+        if remaining := instrument.quantity_problem(rounded):
+            raise _denied(order, remaining, "quantity")
+    sent = order.evolve(**changes, adjustments=tuple(adjusted)) if adjusted else order
+    if value := _value(sent, instrument):
+        problem = instrument.notional_problem(value)
+        if problem:
+            raise _denied(order, problem, "notional")
+    return sent
+
+
+def _value(order: Order, instrument: Instrument) -> Decimal | None:
+    if order.quote_quantity is not None:
+        return order.quote_quantity
+    price = order.limit_price if order.limit_price is not None else order.stop_price
+    if order.quantity is None or price is None:
+        return None
+    return instrument.notional(order.quantity, price)
+
+
+def _adjust(
+    order: Order, name: str, asked: Decimal, sent: Decimal, problem: str, kind: Any,
+    changes: dict[str, Any], adjusted: list[Adjustment],
+) -> None:  # fmt: skip
+    if kind not in order.allow_adjust:
+        raise _denied(order, problem, kind)
+    changes[name] = sent
+    adjusted.append(Adjustment(field=name, asked=plain(asked), sent=plain(sent), reason=problem))
+
+
+def _denied(order: Order, problem: str, kind: str) -> OrderDenied:
+    return OrderDenied(
+        f"{order.symbol}: {problem}.",
+        reason=kind,
+        order=order,
+        next_step=f"change the {kind}"
+        + (f", or allow it: allow_adjust={{{kind!r}}}" if kind in ("price", "quantity") else ""),
+    )

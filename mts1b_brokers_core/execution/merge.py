@@ -1,0 +1,140 @@
+"""How what is observed of an order changes what is known of it: one pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any
+
+from mts1b_brokers_core.foundation.base import LEDGER, Money
+from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order, OrderStatus
+
+from .port import OrderView
+
+_WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the fill log holds of one order: quantity, and value (sum of price x quantity)."""
+
+    quantity: Decimal = Decimal(0)
+    value: Decimal = Decimal(0)
+
+    def plus(self, fill: Fill) -> Logged:
+        """Return the totals with one more fill; a bust takes away."""
+        return Logged(
+            LEDGER.add(self.quantity, fill.quantity),
+            LEDGER.add(self.value, LEDGER.multiply(fill.price, fill.quantity)),
+        )
+
+
+def apply(
+    order: Order,
+    seen: OrderView | Fill,
+    *,
+    logged: Logged = Logged(),
+    reopens: frozenset[OrderStatus] = frozenset(),
+) -> Order:
+    """Return the order with an observation merged in; for a fill, `logged` already includes it.
+
+    Bindings are never overwritten. The filled quantity is the larger of what the venue counts and what
+    the log holds, and falls only by a bust. A terminal status stays (but for those in `reopens`):
+    cancelled with a late fill is cancelled with more filled.
+    """
+    if isinstance(seen, Fill):
+        return _with_fill(order, seen, logged)
+    return _with_view(order, seen, reopens)
+
+
+def _with_view(order: Order, view: OrderView, reopens: frozenset[OrderStatus]) -> Order:
+    changes: dict[str, Any] = _binding(order, view)
+    filled = max(order.filled_quantity, view.cumulative_quantity or Decimal(0))
+    if filled != order.filled_quantity:
+        changes["filled_quantity"] = filled
+    if view.average_price is not None and view.cumulative_quantity == filled and filled:
+        changes["average_price"] = view.average_price
+    stale = view.updated is not None and order.updated_at is not None and view.updated < order.updated_at
+    if not stale and view.updated is not None:
+        changes["updated_at"] = view.updated
+    status = _status(order, view.status, filled, stale=stale, reopens=reopens)
+    if status is not order.status:
+        changes["status"] = status
+        changes["raw_status"] = view.raw_status or None
+        if view.reason:
+            changes["reason"] = view.reason
+    return order.evolve(**changes) if changes else order
+
+
+def _binding(order: Order, view: OrderView) -> dict[str, Any]:
+    ids = [*order.broker_order_ids]
+    if order.broker_order_id and order.broker_order_id not in ids:
+        ids.append(order.broker_order_id)
+    for new in (view.ref.broker_order_id, view.replaced_by):
+        if new and new not in ids:
+            ids.append(new)
+    if tuple(ids) == order.broker_order_ids:
+        return {}
+    changes: dict[str, Any] = {"broker_order_ids": tuple(ids)}
+    current = view.replaced_by or order.broker_order_id or view.ref.broker_order_id
+    if current != order.broker_order_id:
+        changes["broker_order_id"] = current
+    return changes
+
+
+def _status(
+    order: Order, seen: OrderStatus, filled: Decimal, *, stale: bool, reopens: frozenset[OrderStatus]
+) -> OrderStatus:
+    now = order.status or OrderStatus.PENDING_NEW
+    if now.final and now not in reopens:
+        return now
+    if stale and not seen.final:
+        seen = now
+    if seen is OrderStatus.UNKNOWN:
+        return now
+    if seen is OrderStatus.PENDING_NEW and now is not OrderStatus.PENDING_NEW:
+        return now
+    if seen in _WORKING:
+        return OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.NEW
+    return seen
+
+
+def _with_fill(order: Order, fill: Fill, logged: Logged) -> Order:
+    if fill.kind is FillKind.BUST:
+        filled = max(Decimal(0), LEDGER.add(order.filled_quantity, fill.quantity))
+    else:
+        filled = max(order.filled_quantity, logged.quantity)
+    changes: dict[str, Any] = {"filled_quantity": filled, "fees": add_fees(order.fees, fill.fees)}
+    if filled == logged.quantity:
+        changes["average_price"] = _average(logged)
+    now = order.status or OrderStatus.PENDING_NEW
+    if not now.final and fill.kind is FillKind.TRADE:
+        if order.quantity is not None and filled >= order.quantity:
+            changes["status"] = OrderStatus.FILLED
+        elif now in (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.UNKNOWN):
+            changes["status"] = OrderStatus.PARTIALLY_FILLED
+    if order.updated_at is None or fill.executed_at > order.updated_at:
+        changes["updated_at"] = fill.executed_at
+    return order.evolve(**changes)
+
+
+_AVERAGE_PLACES = Decimal("1E-18")
+_QUOTIENTS = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])
+
+
+def _average(logged: Logged) -> Decimal | None:
+    """Return value / quantity, rounded half-even at 18 decimals: an average need not end."""
+    if not logged.quantity:
+        return None
+    mean = _QUOTIENTS.divide(logged.value, logged.quantity)
+    return mean.quantize(_AVERAGE_PLACES, context=_QUOTIENTS).normalize(_QUOTIENTS)
+
+
+def add_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) -> tuple[Money, ...] | None:
+    """Sum fees by currency; None only where neither side is known."""
+    if first is None or second is None:
+        return first if second is None else second
+    totals = {fee.currency: fee for fee in first}
+    for fee in second:
+        totals[fee.currency] = totals[fee.currency] + fee if fee.currency in totals else fee
+    return tuple(totals[currency] for currency in sorted(totals))

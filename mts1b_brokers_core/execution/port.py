@@ -1,0 +1,409 @@
+"""The port: what an adapter supplies, as typed operations, results and data.
+
+An adapter translates; it never retries, waits, deduplicates or decides what a missing answer means.
+Everything it can say about an order is one of the results below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from mts1b_brokers_core.foundation.accounts import Account
+from mts1b_brokers_core.foundation.base import Money
+from mts1b_brokers_core.foundation.instruments import Instrument
+from mts1b_brokers_core.foundation.orders import (
+    FeeStatus,
+    FillKind,
+    Liquidity,
+    Order,
+    OrderChanges,
+    OrderStatus,
+    OrderType,
+    Position,
+    Side,
+    TimeInForce,
+)
+
+T = TypeVar("T")
+
+
+# --- what the venue is like, as data -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRule:
+    """The venue's client order id: which characters, how long, and how far its uniqueness reaches.
+
+    `dedupes` means that sending a known token again returns the first order instead of a second one.
+    """
+
+    unique: Literal["forever", "while_open", "no", "none"]
+    dedupes: bool = False
+    longest: int = 36
+    alphabet: str = "0123456789abcdefghijklmnopqrstuvwxyz"
+    form: Literal["text", "uuid5"] = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class VenueProfile:
+    """How a venue behaves where order safety depends on it; times in seconds, None where unlimited.
+
+    `not_after` names the means by which the venue itself refuses a late request, `not_after_seconds`
+    how long after sending that is. `visibility` is the longest delay until an accepted order shows in
+    the sources, `clock_uncertainty` what our idea of the venue's clock may be off by.
+    """
+
+    venue: str
+    token: TokenRule
+    not_after: Literal["none", "deadline", "timestamp", "credential"] = "none"
+    not_after_seconds: float | None = None
+    visibility: float = 0.0
+    lookup_window: float | None = None
+    clock_uncertainty: float = 0.0
+    fill_identity: Literal["native", "composite", "content", "cumulative"] = "native"
+    fill_source: Literal["push", "trigger", "poll"] = "push"
+    fill_scope: Literal["account", "session"] = "account"
+    fill_window: float | None = None
+    correction_lookback: float = 0.0
+    fee_timing: Literal["with_fill", "seconds", "next_day", "order_level", "never"] = "with_fill"
+    replace: Literal["same_id", "new_id", "none"] = "none"
+    replace_quantity: Literal["total", "remaining"] = "total"
+    cancel_by: Literal["venue_id", "token"] = "venue_id"
+    login: Literal["exclusive", "shared"] = "shared"
+    reopens: frozenset[OrderStatus] = frozenset()
+
+
+class Guarantee(StrEnum):
+    """How far "one key, one venue order" reaches, strongest first."""
+
+    NATIVE = "native"
+    RESOLVER_PROVEN = "resolver, proven"
+    RESOLVER_PROBABLE = "resolver, probable"
+    FINGERPRINT = "fingerprint"
+    THIS_PROCESS = "this process only"
+
+
+def guarantee_of(profile: VenueProfile, *, durable: bool) -> Guarantee:
+    """Compute the guarantee from the venue's profile and the journal's durability."""
+    if profile.token.dedupes and profile.token.unique == "forever":
+        return Guarantee.NATIVE
+    if not durable:
+        return Guarantee.THIS_PROCESS
+    if profile.token.unique == "none":
+        return Guarantee.FINGERPRINT
+    if profile.not_after != "none":
+        return Guarantee.RESOLVER_PROVEN
+    return Guarantee.RESOLVER_PROBABLE
+
+
+# --- what travels to the venue -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One attempt to place (or replace) an order: what to send, under which token, until when."""
+
+    order: Order
+    account_id: str
+    token: str | None
+    attempt: int
+    t0: datetime
+    not_after: datetime | None = None
+    instrument: Instrument | None = None
+    changes: OrderChanges | None = None
+
+
+# --- what comes back ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRef:
+    """A venue order, by the venue's id, our token, or both."""
+
+    broker_order_id: str | None = None
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """An order's terms as the venue shows them; None where it doesn't show one."""
+
+    symbol: str | None = None
+    side: Side | None = None
+    quantity: Decimal | None = None
+    quote_quantity: Decimal | None = None
+    order_type: OrderType | None = None
+    limit_price: Decimal | None = None
+    stop_price: Decimal | None = None
+    time_in_force: TimeInForce | None = None
+
+    def contradicts(self, order: Order) -> str | None:
+        """Name the first term shown that differs from the order's, or None where all agree."""
+        for name in self.__slots__:
+            shown, asked = getattr(self, name), getattr(order, name)
+            if shown is not None and asked is not None and shown != asked:
+                return f"{name} {shown} instead of {asked}"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """One venue order as one source shows it; `decided` is False while the venue itself hasn't taken it."""
+
+    ref: OrderRef
+    status: OrderStatus
+    raw_status: str = ""
+    terms: Terms = Terms()
+    decided: bool = True
+    cumulative_quantity: Decimal | None = None
+    average_price: Decimal | None = None
+    cumulative_fees: tuple[Money, ...] | None = None
+    reason: str | None = None
+    created: datetime | None = None
+    updated: datetime | None = None
+    parent: str | None = None
+    children: tuple[str, ...] = ()
+    replaced_by: str | None = None
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One execution as the venue reports it; quantity negative and `corrects` set for a bust."""
+
+    fill_id: str | None
+    ref: OrderRef
+    symbol: str
+    side: Side
+    quantity: Decimal
+    price: Decimal
+    executed_at: datetime
+    fees: tuple[Money, ...] | None = None
+    fee_status: FeeStatus = FeeStatus.PENDING
+    liquidity: Liquidity | None = None
+    kind: FillKind = FillKind.TRADE
+    corrects: str | None = None
+    leg: int | None = None
+    account_id: str | None = None
+    source: str = ""
+    evidence: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FeeAmendment:
+    """A fee that became known, or changed, after its fill."""
+
+    fill_id: str
+    fees: tuple[Money, ...]
+    fee_status: FeeStatus
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Something happened to these orders: read them."""
+
+    refs: tuple[OrderRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The connection went up or down; `data_lost` says that frames may be missing."""
+
+    up: bool
+    data_lost: bool = False
+    words: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row or frame that makes no sense; reported beside the ones that do."""
+
+    words: str
+    cause: str
+
+
+Decoded = Execution | OrderView | FeeAmendment | Trigger | Link | Unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What a listing covers: its sources, the window, and whether all of it was read."""
+
+    sources: tuple[str, ...]
+    since: datetime | None = None
+    until: datetime | None = None
+    complete: bool = True
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """Rows, the rows that could not be read, and what they cover."""
+
+    rows: tuple[T, ...]
+    coverage: Coverage
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The venue took the order and gave it an id; `echo` is what it said it took."""
+
+    ref: OrderRef
+    echo: OrderView | None = None
+    children: tuple[OrderRef, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The venue refused the order on its own terms."""
+
+    reason: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotPlaced:
+    """Nothing reached the venue's order system, or it refused for a reason that isn't the order's."""
+
+    cause: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The answer is missing or can't be trusted."""
+
+    cause: str
+
+
+PlaceResult = Ack | Rejected | NotPlaced | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The venue took the cancel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """The order was final already."""
+
+    view: OrderView | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoSuch:
+    """The venue knows no such order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The venue refused the cancel, in its words."""
+
+    words: str
+
+
+CancelResult = Taken | Final | NoSuch | Refused | Unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Orders that match the ticket; one is the answer, several are not."""
+
+    views: tuple[OrderView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """No such order in everything the coverage names."""
+
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class Inconclusive:
+    """The look-up can't say: a page failed, an end marker is missing, a cache is stale."""
+
+    why: str
+
+
+FindResult = Found | Absent | Inconclusive
+
+
+class VenuePort(Protocol):
+    """The operations an adapter supplies. Transport exceptions may simply pass: core classifies them."""
+
+    profile: VenueProfile
+
+    async def connect(self) -> None:
+        """Log in and prepare; raises a `VenueError` or `ConfigurationError` where that fails."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Let go of everything `connect` took."""
+        ...
+
+    def frames(self) -> AsyncIterator[Any]:
+        """Iterate over raw frames as they arrive."""
+        ...
+
+    def decode(self, frame: Any) -> Sequence[Decoded]:
+        """Turn one frame into what it says; pure."""
+        ...
+
+    async def place(self, ticket: Ticket) -> PlaceResult:
+        """Send one order, once."""
+        ...
+
+    async def cancel_one(self, ref: OrderRef) -> CancelResult:
+        """Ask for one cancel, once."""
+        ...
+
+    async def find(self, ticket: Ticket) -> FindResult:
+        """Look for the order of an attempt in every source the venue has."""
+        ...
+
+    async def read(self, refs: Sequence[OrderRef]) -> Listing[OrderView]:
+        """Read orders by id."""
+        ...
+
+    async def open_orders(self, account_id: str) -> Listing[OrderView]:
+        """List the orders the venue works."""
+        ...
+
+    async def positions(self, account_id: str) -> Listing[Position]:
+        """List what is held."""
+        ...
+
+    async def executions(
+        self, account_id: str, since: datetime | None, until: datetime | None
+    ) -> Listing[Execution]:
+        """List executions in a window; None leaves that side open."""
+        ...
+
+    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Execution]:
+        """List executions of these orders."""
+        ...
+
+    async def instruments(self, query: str | None) -> Listing[Instrument]:
+        """List instruments, all or those that match."""
+        ...
+
+    async def accounts(self) -> Listing[Account]:
+        """List the login's accounts."""
+        ...
+
+
+class Replacing(Protocol):
+    """What an adapter that can replace supplies besides."""
+
+    async def replace_one(self, ref: OrderRef, ticket: Ticket) -> PlaceResult:
+        """Ask for one change, once."""
+        ...
