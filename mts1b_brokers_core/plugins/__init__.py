@@ -1,0 +1,1 @@
+"""Finding, judging and calling the installed broker plugins."""

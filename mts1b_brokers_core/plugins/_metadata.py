@@ -1,0 +1,119 @@
+"""What is installed, in one pass: the only place that reads distribution metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import importlib_metadata
+
+_FOLDER = ".dist-info"
+_VALUE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry point of one distribution; `problem` says why it can't be read, else it is empty."""
+
+    distribution: str
+    version: str
+    name: str
+    value: str
+    problem: str = ""
+    remedy: str = ""
+
+
+def canonical(distribution: str) -> str:
+    """Return a distribution's name in its canonical form (source: the name normalization specification)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def version_of(distribution: str) -> str:
+    """Return an installed distribution's version, or `0+unknown` where it is not installed."""
+    try:
+        return str(importlib_metadata.version(distribution))
+    except importlib_metadata.PackageNotFoundError:
+        return "0+unknown"
+
+
+def scan(group: str) -> list[Entry]:
+    """List a group's entry points on the whole path, and the distributions whose entry points can't be read.
+
+    Of a distribution found twice the first counts, as it does for imports.
+    """
+    found: list[Entry] = []
+    seen: set[str] = set()
+    for dist in importlib_metadata.distributions():
+        try:
+            name, version = _identity(dist)
+            if not name or name.startswith("~") or name in seen:  # "~" is what an interrupted pip leaves
+                continue
+            seen.add(name)
+            text = dist.read_text("entry_points.txt")
+        except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+            found.append(_culprit(dist, f"its metadata can't be read: {error}"))
+            continue
+        if text:
+            found.extend(_entries(dist, name, version, text, group))
+    return found
+
+
+def _identity(dist: Any) -> tuple[str, str]:
+    """Take name and version from the `name-version.dist-info` folder, which costs no parsing."""
+    folder = getattr(getattr(dist, "_path", None), "name", "")
+    if folder.endswith(_FOLDER):
+        name, dash, version = folder.removesuffix(_FOLDER).rpartition("-")
+        if dash:
+            return canonical(name) if name[0] != "~" else name, version
+    return canonical(dist.name or ""), str(dist.version or "")
+
+
+def _entries(dist: Any, name: str, version: str, text: str, group: str) -> Iterator[Entry]:
+    broken = malformed_line(text)
+    if broken is not None:
+        yield _culprit(dist, f"its entry_points.txt is malformed at {broken!r}", name, version)
+    elif f"[{group}]" in text:
+        for key, value in group_lines(text, group):
+            fits = _VALUE.fullmatch(value) is not None
+            problem = "" if fits else f"its entry point {key} = {value!r} names no module"
+            remedy = "" if fits else _reinstall(name)
+            yield Entry(name, version, key, value, problem, remedy)
+
+
+def _culprit(dist: Any, problem: str, name: str = "", version: str = "") -> Entry:
+    place = str(getattr(dist, "_path", "")) or "an unnamed place"
+    who = name or canonical(place.replace("\\", "/").rpartition("/")[2].removesuffix(_FOLDER))
+    return Entry(who, version, "", "", f"{problem} ({place})", _reinstall(who))
+
+
+def _reinstall(distribution: str) -> str:
+    return f"pip install --force-reinstall --no-deps {distribution}, or pip uninstall {distribution}"
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            yield stripped
+
+
+def malformed_line(text: str) -> str | None:
+    """Return the first line that makes every reader of entry points raise, or None."""
+    return next((line for line in _lines(text) if "=" not in line and not _is_header(line)), None)
+
+
+def group_lines(text: str, group: str) -> Iterator[tuple[str, str]]:
+    """Yield (name, value) of one group of a well-formed entry_points.txt."""
+    inside = False
+    for line in _lines(text):
+        if _is_header(line):
+            inside = line[1:-1].strip() == group
+        elif inside:
+            name, _, value = line.partition("=")
+            yield name.strip(), value.strip()
+
+
+def _is_header(line: str) -> bool:
+    return line.startswith("[") and line.endswith("]")

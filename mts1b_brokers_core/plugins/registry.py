@@ -1,0 +1,196 @@
+"""What is installed and usable: one row for every plugin, each imported only when it is first used."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+
+from mts1b_brokers_core.foundation.capabilities import ManifestHead
+from mts1b_brokers_core.foundation.errors import BrokerNotInstalled, nearest
+
+from ._metadata import scan
+from .facade import Facade, PluginRefused
+from .policy import Policy, policy_from
+from .records import JUDGES, PluginState, Record, Verdict, judge_conflicts, names_of
+
+#: The entry-point group of broker plugins.
+GROUP = "mts1b.brokers"
+
+
+class Registry:
+    """Finds, judges and loads plugins under one policy."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.policy = policy or Policy()
+        self.facade = Facade()
+        self._records: tuple[Record, ...] = ()
+        self._names: Mapping[str, Record] = {}
+        self._scanned = False
+        self._lock = threading.RLock()
+
+    def records(self) -> tuple[Record, ...]:
+        """Look at the path again and return a row for every plugin, sorted by name; nothing is imported.
+
+        In strict mode an unusable plugin raises `PluginUnusable`.
+        """
+        with self._lock:
+            known = {record.entry: record for record in self._records}
+            entries = scan(GROUP)
+            if any(not entry.value for entry in entries):
+                _let_pydantic_stumble_once()
+            fresh = [known.get(entry) or Record(entry, self) for entry in entries]
+            self._judge([record for record in fresh if record.state not in _SETTLED])
+            self._records = tuple(sorted(fresh, key=lambda row: (row.name, row.distribution)))
+            self._names = names_of(self._records, self.policy)
+            self._scanned = True
+        if self.policy.strict:
+            for record in self._records:
+                if not record.usable and record.state is not PluginState.DENIED:
+                    raise record.unusable("list")
+        return self._records
+
+    def _judge(self, records: list[Record]) -> None:
+        standing = []
+        for record in records:
+            record.apply(Verdict(PluginState.READY, "", ""))
+            verdict = self._verdict(record)
+            if verdict is None:
+                standing.append(record)
+            else:
+                record.apply(verdict)
+        loaded = [record for record in self._records if record.state in _SETTLED]
+        conflicts = judge_conflicts([*loaded, *standing], self.policy)
+        for record in standing:
+            if id(record) in conflicts:
+                record.apply(conflicts[id(record)])
+
+    def _verdict(self, record: Record) -> Verdict | None:
+        for judge in JUDGES[:2]:
+            verdict = judge(record, self.policy)
+            if verdict is not None:
+                return verdict
+        record.read_head()
+        return next((verdict for judge in JUDGES[2:] if (verdict := judge(record, self.policy))), None)
+
+    def get(self, name: str) -> Record:
+        """Return the usable plugin that answers to a name or alias.
+
+        Raises `BrokerNotInstalled` with the nearest names, or `PluginUnusable` with the cause.
+        """
+        if not self._scanned or name not in self._names:
+            self.records()
+        record = self._names.get(name)
+        if record is not None:
+            return record
+        unusable = [row for row in self._records if name in row.words]
+        if unusable:
+            raise unusable[0].unusable("find")
+        raise self._not_installed(name)
+
+    def _not_installed(self, name: str) -> BrokerNotInstalled:
+        installed = [record.name for record in self._records if record.usable]
+        close = nearest(name.lower(), self._names)
+        install = f"pip install mts1b-broker-{name.lower()}"
+        hint = f"did you mean {' or '.join(close)}? Otherwise: {install}" if close else install
+        have = f"installed: {', '.join(installed)}" if installed else "no broker is installed"
+        return BrokerNotInstalled(
+            f"no installed distribution provides {name!r} ({have}).",
+            broker=name,
+            operation="find",
+            next_step=hint,
+        )
+
+    def load(self, record: Record) -> object:
+        """Return the plugin's module, importing and registering it on first use. Raises `PluginUnusable`.
+
+        A load that failed is tried again: what was missing may have been installed meanwhile.
+        """
+        with self._lock:
+            if record.state is PluginState.FAILED:
+                importlib.invalidate_caches()
+                self._load(record)
+            elif record.state is PluginState.READY:
+                self._load(record)
+            plugin = self.facade.plugin(record.name)
+            if record.state is not PluginState.LOADED or plugin is None:
+                raise record.unusable("load")
+            return plugin
+
+    def _load(self, record: Record) -> None:
+        provides = record.head.provides if record.head else ()
+        try:
+            with _kept_in_hand():
+                plugin = _import(record.value)
+                self.facade.add(record.name, plugin, [what for what in provides if what != "checks"])
+        except PluginRefused as refusal:
+            record.apply(Verdict(PluginState.FAILED, str(refusal), refusal.remedy))
+        except (Exception, SystemExit) as error:
+            record.traceback = traceback.format_exc()
+            record.apply(_failure(record, error))
+            if self.policy.strict:
+                raise record.unusable("load") from error
+        else:
+            record.apply(Verdict(PluginState.LOADED, "", ""))
+
+
+_SETTLED = (PluginState.LOADED, PluginState.FAILED)
+
+
+def _import(value: str) -> object:
+    module, _, attribute = value.partition(":")
+    plugin: object = importlib.import_module(module)
+    return getattr(plugin, attribute) if attribute else plugin
+
+
+@contextlib.contextmanager
+def _kept_in_hand() -> Iterator[None]:
+    """Import somebody else's code: its prints go to stderr, path and arguments are as before afterwards."""
+    path, argv = list(sys.path), list(sys.argv)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.path[:], sys.argv[:] = path, argv
+
+
+def _failure(record: Record, error: BaseException) -> Verdict:
+    reinstall = f"pip install --force-reinstall {record.distribution}"
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        own = record.value.partition(":")[0].partition(".")[0]
+        if error.name.partition(".")[0] == own:
+            return Verdict(PluginState.FAILED, f"its own module {error.name} is missing", reinstall)
+        cause = f"its dependency {error.name} is missing"
+        return Verdict(PluginState.FAILED, cause, f"{reinstall} (with its dependencies)")
+    if isinstance(error, SystemExit):
+        cause = f"it ended the program (SystemExit {error.code}) while it was imported"
+        return Verdict(PluginState.FAILED, cause, f"report it to the authors of {record.distribution}")
+    return Verdict(PluginState.FAILED, f"{type(error).__name__}: {error}", reinstall)
+
+
+def _let_pydantic_stumble_once() -> None:
+    """Take pydantic's failure over an unreadable entry_points.txt here, where it can be listed.
+
+    It reads all entry points when it builds its first model and raises at the first malformed file;
+    from then on it goes without its own plugins.
+    """
+    with contextlib.suppress(ValueError, TypeError, AttributeError, OSError):
+        ManifestHead.model_rebuild()
+
+
+_registries: dict[Policy, Registry] = {}
+
+
+def registry(policy: Policy | None = None) -> Registry:
+    """Return the process's registry for a policy, by default the one that the environment variables give."""
+    key = policy_from(os.environ, {}) if policy is None else policy
+    return _registries.setdefault(key, Registry(key))
+
+
+def installed_brokers() -> tuple[Record, ...]:
+    """List every installed broker plugin, the unusable ones with cause and remedy; none is imported."""
+    return registry().records()
