@@ -151,7 +151,8 @@ def plain(value: Decimal) -> str:
 
 def _typed(model: type[BaseModel], error: ValidationError) -> InvalidInput:
     rows = error.errors(include_url=False)
-    return InvalidInput.from_validation(model.__name__, rows, model.model_fields)
+    secret = [name for name, info in model.model_fields.items() if "Secret" in str(info.annotation)]
+    return InvalidInput.from_validation(model.__name__, rows, model.model_fields, secret)
 
 
 class Money(Model):

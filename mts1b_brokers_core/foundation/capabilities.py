@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -203,7 +204,36 @@ def parse_head(text: str) -> ManifestHead:
             break
         lines.append(line)
     data = _toml("\n".join(lines))
-    return ManifestHead.model_validate({key: value for key, value in data.items() if key in _HEAD_KEYS})
+    known = {key: value for key, value in data.items() if key in _HEAD_KEYS}
+    return _plain_head(known) or ManifestHead.model_validate(known)
+
+
+_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+_VERSION = re.compile(r"[0-9]+\.[0-9]+")
+_PROVIDES = frozenset({"broker", "simulator", "checks"})
+
+
+def _plain_head(data: dict[str, Any]) -> ManifestHead | None:
+    """Take a head that is obviously right without the model's own build; None leaves the verdict to it.
+
+    pydantic reads the entry points of everything installed before it builds its first model, which
+    would double the cost of a listing.
+    """
+    lists = {key: data[key] for key in ("aliases", "provides", "environments") if key in data}
+    texts = [data.get(key, "1.0") for key in ("name", "distribution", "api", "conformance")]
+    if (
+        not {"schema", "name", "distribution", "api"} <= data.keys()
+        or type(data["schema"]) is not int
+        or any(type(text) is not str for text in texts)
+        or any(type(row) is not list or any(type(word) is not str for word in row) for row in lists.values())
+        or any(
+            not _NAME.fullmatch(word) or len(word) > 64 for word in (data["name"], *lists.get("aliases", ()))
+        )
+        or not all(map(_VERSION.fullmatch, texts[2:]))
+        or not _PROVIDES.issuperset(lists.get("provides", ()))
+    ):
+        return None
+    return ManifestHead.model_construct(**{**data, **{key: tuple(row) for key, row in lists.items()}})
 
 
 def parse_capabilities(text: str) -> Capabilities:

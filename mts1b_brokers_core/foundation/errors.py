@@ -68,24 +68,33 @@ class InvalidInput(BrokerError, ValueError):
 
     code = "invalid_input"
     default_repeat_is_safe = True
+    #: The dotted names of the fields that were wrong, where a model was being built.
+    fields: tuple[str, ...] = ()
 
     @classmethod
-    def from_validation(cls, model: str, errors: Sequence[Any], known: Iterable[str]) -> InvalidInput:
-        """Turn pydantic's list of problems into one error that names fields, values and cures."""
-        known = list(known)
+    def from_validation(
+        cls, model: str, errors: Sequence[Any], known: Iterable[str], secret: Iterable[str] = ()
+    ) -> InvalidInput:
+        """Turn pydantic's list of problems into one error that names fields, values and cures.
+
+        The values of the `secret` fields are not shown.
+        """
+        known, secret = list(known), frozenset(secret)
         first: InvalidInput | None = None
         texts = []
         for row in errors:
             raised = row.get("ctx", {}).get("error")
             if isinstance(raised, InvalidInput) and first is None:
                 first = raised
-            texts.append(_problem(model, row, raised, known))
+            texts.append(_problem(model, row, raised, known, secret))
         kind = type(first) if first is not None else cls
         next_step = first.next_step if first is not None else "correct the fields named and build it again"
-        return kind(" ".join(texts), next_step=next_step)
+        problem = kind(" ".join(texts), next_step=next_step)
+        problem.fields = tuple(".".join(map(str, row["loc"])) for row in errors if row["loc"])
+        return problem
 
 
-def _problem(model: str, row: Any, raised: object, known: list[str]) -> str:
+def _problem(model: str, row: Any, raised: object, known: list[str], secret: frozenset[str]) -> str:
     place = ".".join(str(part) for part in row["loc"])
     name = f"{model}.{place}" if place else model
     if isinstance(raised, BrokerError):
@@ -96,7 +105,10 @@ def _problem(model: str, row: Any, raised: object, known: list[str]) -> str:
         close = nearest(place, known, most=1)
         return f"{name} is not a field{f'; did you mean {close[0]}?' if close else '.'}"
     text = str(row["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name}: got {row['input']!r}, expected {text.rstrip('.')}."
+    if not row["loc"]:  # a rule over several fields: its input is the whole model, secrets included
+        return f"{name}: {text.rstrip('.')}."
+    got = f"a {type(row['input']).__name__}" if row["loc"][0] in secret else repr(row["input"])
+    return f"{name}: got {got}, expected {text.rstrip('.')}."
 
 
 class NaiveDatetime(InvalidInput):
@@ -167,6 +179,12 @@ class UnknownSetting(ConfigurationError):
     """A configuration key that no setting answers to."""
 
     code = "unknown_setting"
+
+
+class UnknownInstance(ConfigurationError, KeyError):
+    """No broker instance of this name is configured."""
+
+    code = "unknown_instance"
 
 
 # --- state files -------------------------------------------------------------------------------------
