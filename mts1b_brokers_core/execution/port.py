@@ -251,6 +251,11 @@ class Listing(Generic[T]):
     unreadable: tuple[Unreadable, ...] = ()
 
 
+def listed(rows: Sequence[T], *sources: str, as_of: datetime | None = None) -> Listing[T]:
+    """Return rows as a complete listing of the sources named."""
+    return Listing(tuple(rows), Coverage(sources, as_of=as_of))
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The venue took the order and gave it an id; `echo` is what it said it took."""

@@ -1,0 +1,561 @@
+"""`VenueClient`: a broker made of an adapter's short list of operations and core's mechanisms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, final
+
+from mts1b_brokers_core.foundation.accounts import Account
+from mts1b_brokers_core.foundation.capabilities import Capabilities, parse_capabilities
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.errors import (
+    AccountNotChosen,
+    BrokerClosed,
+    BrokerError,
+    BrokerFailed,
+    ConfigurationError,
+    OrderError,
+    OrderNotFound,
+    WaitTimeout,
+)
+from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
+from mts1b_brokers_core.foundation.instruments import Instrument
+from mts1b_brokers_core.foundation.orders import Fill, Order, OrderChanges, OrderStatus, Position
+from mts1b_brokers_core.foundation.plugin import Connection, Services
+from mts1b_brokers_core.foundation.protocols import SupportsQuotes
+from mts1b_brokers_core.foundation.settings import BrokerSettings
+from mts1b_brokers_core.platform.clock import RealClock
+
+from . import journal
+from .cancellation import Cancellation
+from .eventlog import EventLog
+from .gates import Gatekeeper
+from .ingest import Ingest
+from .instruments import InstrumentCache
+from .intake import Intake, foreign_order
+from .journal import UNRESOLVED, Journal, Record
+from .ownership import Halt, Owner
+from .port import (
+    CancelResult,
+    Decoded,
+    Execution,
+    FindResult,
+    Guarantee,
+    Listing,
+    OrderRef,
+    OrderView,
+    PlaceResult,
+    Ticket,
+    VenueProfile,
+    guarantee_of,
+)
+from .replacing import Replacement
+from .resolver import Resolver
+from .submission import Submission
+
+_log = logging.getLogger("mts1b_brokers")
+
+
+class VenueClient(ABC):
+    """A `BrokerProtocol` over one login; an adapter derives from it and supplies the port's operations.
+
+    Settings are keywords of the adapter's own constructor; `services` come from the runtime. Without a
+    journal path the journal is in memory, and `guarantee` says so. One object serves one event loop and
+    is not reopened.
+    """
+
+    profile: VenueProfile
+
+    def __init__(self, settings: BrokerSettings, services: Services | None = None) -> None:
+        self.settings = settings
+        self.capabilities = self._read_capabilities()
+        environment = settings.environment or self.capabilities.environments[0]
+        self._services = services or Services(self.capabilities.name, environment)
+        self.clock: Clock = self._services.clock or RealClock()
+        path = settings.state_path or self._services.state_path
+        self._journal = Journal(path)
+        self._owner = Owner(None if path is None else path.with_name(f"{path.name}.owners"))
+        self._halt = Halt(path)
+        self._event_log = EventLog(self._journal, self.name, self.clock, self._services.emit)
+        self._state: Literal["new", "opening", "open", "closed", "failed"] = "new"
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writes: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._account: Account | None = None
+        self._started_at: datetime = self.clock.now()
+        quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
+        self._gates = Gatekeeper(settings.gates, self._halt, quotes)
+        self._instruments = InstrumentCache(self.instruments, self.clock)
+        self._ingest = Ingest(self._event_log, self.profile)
+        self._resolver = Resolver(
+            self, self._journal, self._event_log, self._ingest, owner=self._owner, clock=self.clock
+        )
+        self._submission: Submission
+        self._cancellation: Cancellation
+        self._intake: Intake
+        self._replacement: Replacement | None = None
+
+    @classmethod
+    def _read_capabilities(cls) -> Capabilities:
+        """Read the manifest that lies beside the adapter's top-level package."""
+        package = cls.__module__.partition(".")[0]
+        spec = find_spec(package)
+        if spec is None or spec.origin is None or spec.loader is None:
+            raise ConfigurationError(
+                f"{cls.__name__} has no package whose capabilities.toml could be read.",
+                next_step="put the adapter into a package with a capabilities.toml beside its __init__.py",
+            )
+        file = Path(spec.origin).with_name("capabilities.toml")
+        return parse_capabilities(spec.loader.get_data(str(file)).decode("utf-8"))  # type: ignore[attr-defined]
+
+    # --- what an adapter supplies ---------------------------------------------------------------
+
+    @abstractmethod
+    async def connect(self) -> None:
+        """Log in and prepare."""
+
+    @abstractmethod
+    async def disconnect(self) -> None:
+        """Let go of everything `connect` took."""
+
+    @abstractmethod
+    def frames(self) -> AsyncIterator[Any]:
+        """Iterate over raw frames as they arrive."""
+
+    @abstractmethod
+    def decode(self, frame: Any) -> Sequence[Decoded]:
+        """Turn one frame into what it says; pure."""
+
+    @abstractmethod
+    async def place(self, ticket: Ticket) -> PlaceResult:
+        """Send one order, once."""
+
+    @abstractmethod
+    async def cancel_one(self, ref: OrderRef) -> CancelResult:
+        """Ask for one cancel, once."""
+
+    @abstractmethod
+    async def find(self, ticket: Ticket) -> FindResult:
+        """Look for the order of an attempt in every source the venue has."""
+
+    @abstractmethod
+    async def read(self, refs: Sequence[OrderRef]) -> Listing[OrderView]:
+        """Read orders by id."""
+
+    @abstractmethod
+    async def open_orders(self, account_id: str) -> Listing[OrderView]:
+        """List the orders the venue works."""
+
+    @abstractmethod
+    async def positions(self, account_id: str) -> Listing[Position]:
+        """List what is held."""
+
+    @abstractmethod
+    async def executions(
+        self, account_id: str, since: datetime | None, until: datetime | None
+    ) -> Listing[Execution]:
+        """List executions in a window."""
+
+    @abstractmethod
+    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Execution]:
+        """List executions of these orders."""
+
+    @abstractmethod
+    async def instruments(self, query: str | None) -> Listing[Instrument]:
+        """List instruments, all or those that match."""
+
+    @abstractmethod
+    async def accounts(self) -> Listing[Account]:
+        """List the login's accounts."""
+
+    @property
+    def connection(self) -> Connection:
+        """How the venue is reached, in words."""
+        return Connection(endpoint=self.profile.venue)
+
+    # --- the contract ---------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The instance's name, by default the broker's."""
+        return self._services.instance
+
+    @property
+    def environment(self) -> str:
+        """Where orders go."""
+        return self._services.environment
+
+    @property
+    def account_id(self) -> str:
+        """The account traded. Raises `BrokerClosed` before opening."""
+        self._check_open()
+        assert self._account is not None
+        return self._account.account_id
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """How far one idempotency key means one venue order."""
+        return guarantee_of(self.profile, durable=self._journal.durable)
+
+    @final
+    async def submit(self, order: Order, *, accept_duplicate_risk: bool = False) -> Order:
+        """Place the order and return it as the venue acknowledged it.
+
+        Raises `OrderDenied` (by us, nothing sent), `OrderRejected` (by the venue), `OrderNotPlaced`, or
+        `OutcomeUnknown` (it may be live). The same idempotency key again gives the stored answer.
+        """
+        self._check_open()
+        with self._located("submit"):
+            return await self._submission.submit(order, accept_duplicate_risk=accept_duplicate_risk)
+
+    @final
+    async def cancel(self, order_id: str) -> bool:
+        """Cancel by our id or the venue's: True where it was taken, False where the order was final.
+
+        Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue refuses.
+        """
+        self._check_open()
+        with self._located("cancel"):
+            return await self._cancellation.cancel(order_id)
+
+    @final
+    async def get_open_orders(self) -> list[Order]:
+        """Return the orders the venue works; those placed elsewhere carry the venue's id as theirs."""
+        self._check_open()
+        with self._located("get_open_orders"):
+            listing = await self.open_orders(self.account_id)
+            self._intake.report(listing.unreadable)
+            await self._ingest.observe(self.account_id, listing.rows)
+            return [await self._order_of(view) for view in listing.rows]
+
+    @final
+    async def get_positions(self) -> list[Position]:
+        """Return what is held."""
+        self._check_open()
+        with self._located("get_positions"):
+            listing = await self.positions(self.account_id)
+            self._intake.report(listing.unreadable)
+            return [row.evolve(broker=self.name) for row in listing.rows]
+
+    @final
+    async def stream_fills(self, since: int | None = None, consumer: str = "default") -> AsyncIterator[Fill]:
+        """Iterate over executions: after `since` (a seq), or after what `consumer` has acknowledged.
+
+        Asking for the next fill acknowledges the one before, so a crash redelivers at most one.
+        """
+        self._check_open()
+        async for event in self._event_log.stream("fills", since=since, consumer=consumer):
+            assert event.fill is not None
+            yield event.fill
+
+    @final
+    async def stream_events(
+        self, since: int | None = None, consumer: str = "default"
+    ) -> AsyncIterator[BrokerEvent]:
+        """Iterate over everything logged: fills, busts, status changes, gaps, halts."""
+        self._check_open()
+        async for event in self._event_log.stream("events", since=since, consumer=consumer):
+            yield event
+
+    async def wait_for(
+        self,
+        order: Order | str,
+        until: Literal["filled", "final"] = "final",
+        *,
+        timeout: float | None = None,
+    ) -> Order:
+        """Wait until the order is final, or filled; `timeout` in seconds cancels nothing.
+
+        Raises `WaitTimeout`, or `OrderError` where "filled" was wanted and it ended otherwise.
+        """
+        self._check_open()
+        order_id = order if isinstance(order, str) else order.order_id
+        latest: Order | None = None
+        try:
+            async with self.clock.timeout(timeout):
+                while True:
+                    bell = self._event_log.bell
+                    latest = (await self._known(order_id)).order
+                    if latest.is_final and (until == "final" or latest.status is OrderStatus.FILLED):
+                        return latest
+                    if latest.is_final:
+                        break
+                    self._event_log.check()
+                    self._check_open()
+                    await bell.wait()
+        except TimeoutError:
+            raise WaitTimeout(
+                f"{latest} was not {until} within {timeout} s; it was not cancelled.",
+                broker=self.name,
+                operation="wait_for",
+                next_step="wait again, or cancel the order",
+            ) from None
+        raise OrderError(
+            f"{latest} ended without being filled.", order=latest, broker=self.name, operation="wait_for",
+            next_step="look at its status and reason",
+        )  # fmt: skip
+
+    async def outcome(self, idempotency_key: str) -> Order:
+        """Return the answer the journal holds for a key, or raise it; nothing is sent or asked.
+
+        Raises `OrderNotFound` where the key was never used here.
+        """
+        self._check_open()
+        record = await self._event_log.record(idempotency_key)
+        if record is None:
+            raise OrderNotFound(
+                f"the key {idempotency_key!r} was never used here.", broker=self.name, operation="outcome"
+            )
+        with self._located("outcome"):
+            return self._submission.answer(record)
+
+    async def unresolved(self) -> list[Order]:
+        """Return the orders that may be live although nothing confirms it, oldest first."""
+        self._check_open()
+        rows = await self._journal.store.run(lambda connection: journal.unsettled(connection, UNRESOLVED))
+        return [row.order for row in rows]
+
+    @property
+    def halted(self) -> str | None:
+        """Why trading is halted, or None."""
+        return self._halt.reason()
+
+    async def halt(self, reason: str) -> None:
+        """Deny submits and replaces until `resume`, in every process of the state folder; cancels pass."""
+        self._halt.set(reason)
+        await self._event_log.transact(lambda _, log: log.event(EventKind.HALTED, None, reason))
+
+    async def resume(self) -> None:
+        """Allow trading again."""
+        self._halt.clear()
+        await self._event_log.transact(lambda _, log: log.event(EventKind.RESUMED))
+
+    # --- life -----------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        if self._state != "new":
+            raise BrokerClosed(
+                f"this broker object was opened before and is {self._state}.", broker=self.name
+            )
+        self._state = "opening"
+        self._loop = asyncio.get_running_loop()
+        try:
+            with self._located("open"):
+                await self._open()
+        except BaseException:
+            await self._tear_down()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Finish the writes under way (at most `close_timeout` seconds), stop, and close the journal.
+
+        What is not answered by then stays in the journal as unknown and is asked about at the next start.
+        """
+        if self._state in ("closed", "new"):
+            self._state = "closed"
+            return
+        self._state = "closed"
+        if self._writes:
+            try:
+                async with self.clock.timeout(self.settings.close_timeout):
+                    await asyncio.wait(set(self._writes))
+            except TimeoutError:
+                _log.warning("%s: closing with %d writes unanswered", self.name, len(self._writes))
+        await self._tear_down()
+
+    async def _open(self) -> None:
+        self._journal.open()
+        self._owner.begin()
+        await self.connect()
+        self._account = await self._choose_account()
+        environment, venue = self.environment, self.profile.venue
+        account_id = self._account.account_id
+        await self._journal.claim_identity(venue=venue, environment=environment, account_id=account_id)
+        self._assemble(f"{venue}\x1f{environment}\x1f{account_id}", account_id)
+        if environment == "live" and not self.settings.gates.any:
+            _log.warning("%s trades live without any gate; see gates in the settings", self.name)
+        self._state = "open"
+        await self._intake.settle_the_past(self._resolver)
+        self._run(self._intake.pump(), "frames")
+
+    def _assemble(self, scope: str, account_id: str) -> None:
+        self._cancellation = Cancellation(
+            self, self._journal, self._event_log, self._ingest, self._resolver,
+            account_id=account_id, clock=self.clock,
+        )  # fmt: skip
+        common: dict[str, Any] = {
+            "scope": scope,
+            "account_id": account_id,
+            "capabilities": self.capabilities,
+            "instruments": self._instruments,
+            "gates": self._gates,
+            "owner": self._owner,
+            "clock": self.clock,
+        }
+        self._submission = Submission(
+            self, self._journal, self._event_log, resolver=self._resolver, spawn=self._write,
+            cancel_bound=self._cancellation.send_for, **common,
+        )  # fmt: skip
+        self._intake = Intake(
+            self, self._journal, self._event_log, self._ingest, account_id=account_id, clock=self.clock,
+            since=self._started_at, settle_wait=self.settings.settle_wait, run=self._run,
+        )  # fmt: skip
+        if isinstance(self, ReplacingClient):
+            self._replacement = Replacement(
+                self, self, self._journal, self._event_log, self._cancellation, **common
+            )
+
+    async def _choose_account(self) -> Account:
+        rows = (await self.accounts()).rows
+        ids = [row.account_id for row in rows]
+        wanted = self.settings.account
+        if wanted is None and len(rows) == 1:
+            return rows[0]
+        for row in rows:
+            if row.account_id == wanted:
+                return row
+        what = f"no account {wanted} in this login" if wanted else "the login has several accounts"
+        raise AccountNotChosen(
+            f"{what}: {', '.join(ids) or 'none at all'}.",
+            choices=ids,
+            next_step="set account to one of them",
+        )
+
+    async def _known(self, order_id: str) -> Record:
+        record = await self._cancellation.lookup(order_id)
+        if record is None:
+            raise OrderNotFound(f"no order {order_id} was placed here.", broker=self.name)
+        return record
+
+    async def _order_of(self, view: OrderView) -> Order:
+        names = (view.ref.broker_order_id, view.ref.token)
+        for name in names:
+            record = await self._cancellation.lookup(name) if name else None
+            if record is not None:
+                return record.order.evolve(broker=self.name)
+        return foreign_order(view, self.name, self.account_id)
+
+    # --- tasks ----------------------------------------------------------------------------------
+
+    def _write(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run a write the broker owns: its result goes to whoever waits, its failure only to them."""
+        assert self._loop is not None
+        task = self._loop.create_task(work)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return task
+
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        """Run background work whose crash makes the broker failed."""
+        assert self._loop is not None
+        task = self._loop.create_task(work, name=f"{self.name}: {name}")
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is None or self._state != "open":
+            return
+        self._state = "failed"
+        failure = BrokerFailed(f"{task.get_name()} ended: {error}", broker=self.name)
+        failure.__cause__ = error
+        _log.error("%s", failure, exc_info=error)
+        self._event_log.observed(EventKind.FAILED, str(error))
+        self._event_log.fail(failure)
+
+    async def _tear_down(self) -> None:
+        self._state = "closed"
+        tasks = [*self._background, *self._writes]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        try:
+            await self.disconnect()
+        finally:
+            self._event_log.close()
+            self._owner.end()
+            self._journal.close()
+
+    def _check_open(self) -> None:
+        if self._state == "failed":
+            self._event_log.check()
+        if self._state != "open":
+            raise BrokerClosed(f"this broker is {_WORDS[self._state]}.", broker=self.name)
+        if self._loop is not _running_loop():
+            raise BrokerClosed("this broker belongs to another event loop.", broker=self.name)
+
+    def _located(self, operation: str) -> _Located:
+        return _Located(self.name, operation)
+
+    def __repr__(self) -> str:
+        account = self._account.account_id if self._account else "not opened"
+        where = self._journal.store.path or "memory"
+        return (
+            f"{type(self).__name__}({self.name}, {self.environment}, {self.connection.endpoint}, "
+            f"account={account}, journal={where}, guarantee={self.guarantee}, {self._state})"
+        )
+
+
+_WORDS = {"new": "not open yet", "opening": "still opening", "closed": "closed", "failed": "failed"}
+
+
+class ReplacingClient:
+    """The mixin for adapters whose venue can change a working order: supply `replace_one`."""
+
+    _replacement: Replacement | None
+
+    async def replace_one(self, ref: OrderRef, ticket: Ticket) -> PlaceResult:
+        """Ask for one change, once."""
+        raise ConfigurationError("the adapter mixes in ReplacingClient but supplies no replace_one.")
+
+    async def replace(
+        self, order_id: str, changes: OrderChanges, *, idempotency_key: str | None = None
+    ) -> Order:
+        """Change price, stop or total quantity of a working order; our order id stays.
+
+        Raises like `submit`; `OrderNotFound` for an id that was not placed here.
+        """
+        assert isinstance(self, VenueClient)
+        self._check_open()
+        assert self._replacement is not None
+        with self._located("replace"):
+            return await self._replacement.replace(order_id, changes, idempotency_key)
+
+
+class _Located:
+    """Adds broker and operation to the errors that pass."""
+
+    def __init__(self, broker: str, operation: str) -> None:
+        self._broker = broker
+        self._operation = operation
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, BrokerError):
+            error.located(broker=self._broker, operation=self._operation)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
