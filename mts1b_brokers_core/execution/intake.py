@@ -68,7 +68,7 @@ class Intake:
         await self.catch_up()
 
     async def catch_up(self) -> None:
-        """Read past executions with overlap, then the orders not settled yet, and what those still lack."""
+        """Read past executions with overlap, then the unsettled orders and what those still lack."""
         last = await self._journal.store.run(journal.last_fill)
         since = last.executed_at if last else self._since
         since -= _OVERLAP + timedelta(seconds=self._port.profile.correction_lookback)
