@@ -105,9 +105,10 @@ class Intake:
             await self._observe(seen)
         for item in items:
             if isinstance(item, Trigger):
-                await self._observe([
-                    *(await self._port.executions_of(item.refs)).rows, *(await self._port.read(item.refs)).rows,
-                ])  # fmt: skip
+                fills = await self._port.executions_of(item.refs)
+                views = await self._port.read(item.refs)
+                self.report([*fills.unreadable, *views.unreadable])
+                await self._observe([*fills.rows, *views.rows])
             elif isinstance(item, Link):
                 await self._linked(item)
             elif isinstance(item, FeeAmendment):
