@@ -221,19 +221,24 @@ def _plain_head(data: dict[str, Any]) -> ManifestHead | None:
     """
     lists = {key: data[key] for key in ("aliases", "provides", "environments") if key in data}
     texts = [data.get(key, "1.0") for key in ("name", "distribution", "api", "conformance")]
-    if (
-        not {"schema", "name", "distribution", "api"} <= data.keys()
-        or type(data["schema"]) is not int
-        or any(type(text) is not str for text in texts)
-        or any(type(row) is not list or any(type(word) is not str for word in row) for row in lists.values())
-        or any(
-            not _NAME.fullmatch(word) or len(word) > 64 for word in (data["name"], *lists.get("aliases", ()))
-        )
-        or not all(map(_VERSION.fullmatch, texts[2:]))
-        or not _PROVIDES.issuperset(lists.get("provides", ()))
-    ):
+    plain = (
+        {"schema", "name", "distribution", "api"} <= data.keys()
+        and type(data["schema"]) is int
+        and all(type(text) is str for text in texts)
+        and all(type(row) is list and all(type(word) is str for word in row) for row in lists.values())
+    )
+    if not plain or not _well_formed([texts[0], *lists.get("aliases", ())], texts[2:]):
         return None
-    return ManifestHead.model_construct(**{**data, **{key: tuple(row) for key, row in lists.items()}})
+    if not _PROVIDES.issuperset(lists.get("provides", ())):
+        return None
+    given: dict[str, Any] = data | {key: tuple(row) for key, row in lists.items()}
+    return ManifestHead.model_construct(**given)
+
+
+def _well_formed(names: list[str], versions: list[str]) -> bool:
+    return all(len(name) <= 64 and _NAME.fullmatch(name) for name in names) and all(
+        _VERSION.fullmatch(version) for version in versions
+    )
 
 
 def parse_capabilities(text: str) -> Capabilities:

@@ -1,0 +1,1 @@
+"""What an order management system starts: configure, discover, open, route, close."""

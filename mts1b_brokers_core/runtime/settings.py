@@ -1,0 +1,235 @@
+"""The settings of one instance, gathered from argument, environment and file, and where each came from."""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from mts1b_brokers_core.foundation.errors import ConfigurationError, InvalidInput, UnknownSetting, nearest
+from mts1b_brokers_core.foundation.settings import BrokerSettings
+
+from .config import Config
+
+PREFIX = "MTS1B_BROKERS__"
+REDACTED = "***"
+
+_SECRET_WORDS = re.compile(r"secret|password|passphrase|token|credential|private|(^|_)(api_?)?key$|(^|_)pin$")
+
+SourceKind = Literal["argument", "simulator", "environment", "file", "default"]
+Path_ = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One value somebody gave: `place` is the words by which a message names where."""
+
+    path: Path_
+    value: object
+    kind: SourceKind
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as `config --explain` shows it; secrets are redacted."""
+
+    field: str
+    value: str
+    source: str
+    kind: SourceKind
+    description: str
+
+
+def variable(instance: str, *path: str) -> str:
+    """Return the name of the environment variable for a setting of an instance."""
+    return PREFIX + "__".join(part.replace("-", "_").upper() for part in (instance, *path))
+
+
+def broker_of(instance: str, config: Config, environ: Mapping[str, str]) -> str:
+    """Return the broker an instance uses: the key `broker`, by default the instance's own name."""
+    value = environ.get(variable(instance, "broker")) or config.instances.get(instance, {}).get(
+        "broker", instance
+    )
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"brokers.{instance}.broker in {config.place} is {value!r}, expected a name."
+        )
+    return value
+
+
+def gather(
+    model: type[BrokerSettings],
+    instance: str,
+    config: Config,
+    environ: Mapping[str, str],
+    arguments: Mapping[str, object],
+    simulator: Mapping[str, object] | None = None,
+) -> dict[Path_, Given]:
+    """Collect what was given, the strongest source of each setting first. Raises `UnknownSetting`."""
+    sources = [
+        *_flat(model, arguments, (), "argument", lambda path: f"the argument {'.'.join(path)}"),
+        *_flat(model, simulator or {}, (), "simulator", lambda path: "the simulator"),
+        *_from_environment(model, instance, environ),
+        *_from_file(model, instance, config),
+    ]
+    found: dict[Path_, Given] = {}
+    for given in sources:
+        found.setdefault(given.path, given)
+    return found
+
+
+def build(model: type[BrokerSettings], instance: str, found: Mapping[Path_, Given]) -> BrokerSettings:
+    """Make the typed settings. Raises `ConfigurationError` naming field and place; no secret is shown."""
+    values: dict[str, Any] = {}
+    for path, given in found.items():
+        table = values
+        for part in path[:-1]:
+            table = table.setdefault(part, {})
+        table[path[-1]] = given.value
+    try:
+        return model.model_validate(values)
+    except InvalidInput as error:
+        wrong = [given for path, given in found.items() if _touches(path, error.fields)]
+        cure = error.next_step
+        if wrong:
+            cure = f"correct {' and '.join(sorted(given.place for given in wrong))}"
+        elif error.fields:
+            missing = " and ".join(variable(instance, *name.split(".")) for name in error.fields)
+            cure = f"set {missing}, or the key in the file"
+        text = _without_secrets(error.message, found)
+        raise ConfigurationError(text, broker=instance, operation="settings", next_step=cure) from None
+
+
+def _touches(path: Path_, fields: tuple[str, ...]) -> bool:
+    name = ".".join(path)
+    return any(field == name or field.startswith(f"{name}.") for field in fields)
+
+
+def _without_secrets(text: str, found: Mapping[Path_, Given]) -> str:
+    for path, given in found.items():
+        if is_secret(path[-1], None):
+            text = text.replace(repr(given.value), REDACTED)
+    return text
+
+
+def explain_rows(
+    model: type[BaseModel], found: Mapping[Path_, Given], prefix: Path_ = ()
+) -> list[SettingRow]:
+    """List every setting as it was given, secrets redacted, and where it came from; wrong values too."""
+    rows: list[SettingRow] = []
+    for name, info in model.model_fields.items():
+        path, inner = (*prefix, name), _model_in(info.annotation)
+        given = found.get(path)
+        if inner is not None and given is None:
+            rows += explain_rows(inner, found, path)
+            continue
+        if given is None:
+            default = info.get_default(call_default_factory=True)
+            shown = "missing" if info.is_required() else _text(default)
+            rows.append(SettingRow(".".join(path), shown, "default", "default", info.description or ""))
+            continue
+        shown = REDACTED if is_secret(name, info.annotation) else _text(given.value)
+        rows.append(SettingRow(".".join(path), shown, given.place, given.kind, info.description or ""))
+    return rows
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple | list | set | frozenset):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+def is_secret(name: str, annotation: object) -> bool:
+    """True where a setting is a secret by its type or looks like one by its name."""
+    kinds = (annotation, *get_args(annotation))
+    return any(kind in (SecretStr, SecretBytes) for kind in kinds) or bool(_SECRET_WORDS.search(name.lower()))
+
+
+# --- the three sources ---------------------------------------------------------------------------------
+
+
+def _from_file(model: type[BrokerSettings], instance: str, config: Config) -> Iterator[Given]:
+    table = {key: value for key, value in config.instances.get(instance, {}).items() if key != "broker"}
+    return _flat(
+        model,
+        table,
+        (),
+        "file",
+        lambda path: f"{path[-1]} in {config.place} [{'.'.join(('brokers', instance, *path[:-1]))}]",
+        also=("broker",),
+    )
+
+
+def _from_environment(
+    model: type[BrokerSettings], instance: str, environ: Mapping[str, str]
+) -> Iterator[Given]:
+    prefix = variable(instance) + "__"
+    for name in sorted(environ):
+        if not name.startswith(prefix) or not environ[name]:  # an empty variable counts as absent
+            continue
+        path = tuple(name.removeprefix(prefix).lower().split("__"))
+        if path == ("broker",):
+            continue
+        annotation = _annotation(model, path, name, also=("broker",))
+        yield Given(path, _from_text(annotation, environ[name]), "environment", name)
+
+
+def _flat(
+    model: type[BaseModel],
+    values: Mapping[str, object],
+    prefix: Path_,
+    kind: SourceKind,
+    place: Any,
+    also: tuple[str, ...] = (),
+) -> Iterator[Given]:
+    for key, value in values.items():
+        path = (*prefix, key)
+        annotation = _annotation(model, (key,), place(path), also)
+        inner = _model_in(annotation)
+        if inner is not None and isinstance(value, BaseModel):
+            value = {name: getattr(value, name) for name in value.model_fields_set}
+        if inner is not None and isinstance(value, Mapping):
+            yield from _flat(inner, value, path, kind, place)
+        elif value is not None:
+            yield Given(path, value, kind, place(path))
+
+
+def _annotation(model: type[BaseModel], path: Path_, place: str, also: tuple[str, ...] = ()) -> object:
+    """Return the declared type of a setting. Raises `UnknownSetting` with the nearest right key."""
+    fields = model.model_fields
+    if path[0] not in fields:
+        close = nearest(path[0], [*fields, *also])
+        hint = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(sorted(fields))}"
+        raise UnknownSetting(f"{place} is no setting.", next_step=hint)
+    annotation = fields[path[0]].annotation
+    if len(path) == 1:
+        return annotation
+    inner = _model_in(annotation)
+    if inner is None:
+        raise UnknownSetting(
+            f"{place} is no setting: {path[0]} has no keys of its own.", next_step=f"set {path[0]}"
+        )
+    return _annotation(inner, path[1:], place)
+
+
+def _alternatives(annotation: object) -> tuple[object, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    kinds = (
+        kind for kind in _alternatives(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)
+    )
+    return next(kinds, None)
+
+
+def _from_text(annotation: object, text: str) -> object:
+    """Split the text of a variable at commas where the setting is a list; leave the rest to the model."""
+    if any(get_origin(kind) in (tuple, list, set, frozenset) for kind in _alternatives(annotation)):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text
