@@ -34,13 +34,11 @@ _HOMES = {
     "errors": (
         "Certainty nearest BrokerError InvalidInput NaiveDatetime MalformedSymbol UnknownInstrument "
         "RecordingError ConfigurationError EnvironmentNotChosen AmbiguousInstrument AccountNotChosen "
-        "UnknownSetting UnknownInstance StateError StateCorrupted StateLocked StateTooNew "
-        "StateMismatch "
+        "UnknownSetting UnknownInstance StateError StateCorrupted StateLocked StateTooNew StateMismatch "
         "StateUnwritable OrderError OrderDenied UnsupportedCapability OrderUnsupported "
-        "IdempotencyConflict "
-        "OrderRejected OrderNotPlaced OutcomeUnknown OrderNotFound WaitTimeout VenueError "
-        "AuthenticationError PermissionDenied RateLimited VenueUnavailable UnreadableReply PluginError "
-        "BrokerNotInstalled PluginUnusable BrokerClosed BrokerFailed"
+        "IdempotencyConflict OrderRejected OrderNotPlaced OutcomeUnknown OrderNotFound WaitTimeout "
+        "VenueError AuthenticationError PermissionDenied RateLimited VenueUnavailable UnreadableReply "
+        "PluginError BrokerNotInstalled PluginUnusable BrokerClosed BrokerFailed"
     ),
     "events": "EventKind BrokerEvent",
     "ids": "uuid7",
@@ -49,15 +47,13 @@ _HOMES = {
     ),
     "market_data": "Quote BookLevel OrderBook Trade Bar",
     "orders": (
-        "Side OrderType TimeInForce OrderStatus PositionEffect Session TriggerBy "
-        "Contingency Leg Adjustment "
-        "Adjustable TERMS Order child_key OrderChanges FillKind FeeStatus Liquidity AccountFee Fill "
-        "Position"
+        "Side OrderType TimeInForce OrderStatus PositionEffect Session TriggerBy Contingency Leg "
+        "Adjustment Adjustable TERMS Order child_key OrderChanges FillKind FeeStatus Liquidity AccountFee "
+        "Fill Position"
     ),
     "plugin": (
-        "Services Connection CheckState CheckResult Check SimulatorOptions "
-        "SimulatorServer CredentialSource "
-        "Run BrokerPlugin RedactionPattern"
+        "Services Connection CheckState CheckResult Check SimulatorOptions SimulatorServer "
+        "CredentialSource Run BrokerPlugin RedactionPattern"
     ),
     "protocols": (
         "Page BrokerProtocol SupportsReplace SupportsCancelAll SupportsBatch SupportsPreview "
