@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Generic, Protocol, Self, TypeVar, cast, runtime_checkable
 
 from .accounts import Account, Balance, FeeSchedule, KeyPermissions, OrderPreview
 from .capabilities import Operation
@@ -276,12 +276,16 @@ PROTOCOLS: dict[Operation, type[Any]] = {
 _BY_PROTOCOL = {protocol: operation for operation, protocol in PROTOCOLS.items()}
 
 
-def require(broker: object, protocol: type[T]) -> T:
-    """Return the broker as the protocol asked for. Raises `UnsupportedCapability` otherwise."""
-    if isinstance(broker, protocol):
+def require(broker: object, protocol: Callable[..., T]) -> T:
+    """Return the broker as the protocol asked for. Raises `UnsupportedCapability` otherwise.
+
+    The protocol is typed as a callable because type checkers take abstract classes only as such.
+    """
+    kind = cast("type[T]", protocol)
+    if isinstance(broker, kind):
         return broker
-    operation = _BY_PROTOCOL.get(protocol)
-    word = str(operation) if operation else protocol.__name__
+    operation = _BY_PROTOCOL.get(kind)
+    word = str(operation) if operation else kind.__name__
     raise UnsupportedCapability(
         f"{word} is not offered.", broker=getattr(broker, "name", None), operation=word, capability=word
     )

@@ -1,0 +1,1 @@
+"""The demo: a small order management system trades one strategy on recorded market data."""
