@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from weakref import WeakKeyDictionary
 
 from mts1b_brokers_core.foundation.clock import wall_clock_ns
 
@@ -155,12 +156,21 @@ class SteppedClock:
             await self._advance_to(self._waiters[0][0])
 
 
+#: How many stepped clocks wait for quiet, by event loop: each of them takes a turn that is not work.
+_listening: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
+
+
 async def _quiet(most: int = 10_000) -> None:
     """Let every other task run until all of them wait for something."""
-    ready = getattr(asyncio.get_running_loop(), "_ready", None)
+    loop = asyncio.get_running_loop()
+    ready = getattr(loop, "_ready", None)
     if ready is None:  # a foreign event loop that doesn't tell: give it a fair number of turns
         most = 50
-    for _ in range(most):
-        await asyncio.sleep(0)
-        if ready is not None and not ready:
-            return
+    _listening[loop] = _listening.get(loop, 0) + 1
+    try:
+        for _ in range(most):
+            await asyncio.sleep(0)
+            if ready is not None and len(ready) < _listening[loop]:
+                return
+    finally:
+        _listening[loop] -= 1
