@@ -80,7 +80,7 @@ class VenueClient(ABC):
         self._services = services or Services(self.capabilities.name, environment)
         self.clock: Clock = self._services.clock or RealClock()
         path = settings.state_path or self._services.state_path
-        self._journal = Journal(path)
+        self._journal = Journal(path, self.clock)
         self._owner = Owner(None if path is None else path.with_name(f"{path.name}.owners"))
         self._halt = Halt(path)
         self._event_log = EventLog(self._journal, self.name, self.clock, self._services.emit)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import StateMismatch
 from mts1b_brokers_core.foundation.orders import Fill, Order
 from mts1b_brokers_core.platform.sqlite import SqliteStore
@@ -143,8 +144,10 @@ def fingerprint(order: Order) -> str:
 class Journal:
     """The store of one broker instance, in a file or in memory."""
 
-    def __init__(self, path: Path | None) -> None:
-        self.store = SqliteStore(path, kind=APPLICATION_ID, migrations=MIGRATIONS, what="a broker's journal")
+    def __init__(self, path: Path | None, clock: Clock | None = None) -> None:
+        self.store = SqliteStore(
+            path, kind=APPLICATION_ID, migrations=MIGRATIONS, what="a broker's journal", clock=clock
+        )
 
     @property
     def durable(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
@@ -31,6 +31,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait that many seconds of this clock's time."""
+        ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep simulated time from moving by itself while work outside the event loop is under way."""
         ...
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:

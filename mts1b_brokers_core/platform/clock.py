@@ -6,7 +6,13 @@ import asyncio
 import heapq
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
@@ -43,6 +49,10 @@ class RealClock:
     async def sleep(self, seconds: float) -> None:
         """Wait that many real seconds."""
         await asyncio.sleep(seconds)
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Do nothing: real time can't be held."""
+        return nullcontext()
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         """Limit the block to that many real seconds; None never ends it. Raises TimeoutError."""

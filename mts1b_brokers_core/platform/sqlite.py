@@ -19,6 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import IO, Any, TypeVar
 
+from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import (
     StateCorrupted,
     StateError,
@@ -117,13 +118,17 @@ class SqliteStore:
     """One SQLite database that runs work in its own thread and commits what arrives together at once.
 
     `path` None keeps it in memory (then work runs in the caller's thread). `kind` marks whose file it is.
+    A simulated `clock` is held while the thread works, so that no time passes meanwhile.
     """
 
-    def __init__(self, path: Path | None, *, kind: int, migrations: Migrations, what: str) -> None:
+    def __init__(
+        self, path: Path | None, *, kind: int, migrations: Migrations, what: str, clock: Clock | None = None
+    ) -> None:
         self.path = path
         self._kind = kind
         self._migrations = migrations
         self._what = what
+        self._clock = clock
         self._connection: sqlite3.Connection | None = None
         self._queue: SimpleQueue[tuple[Work[Any], _Reply] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -213,7 +218,8 @@ class SqliteStore:
         reply = _Reply(asyncio.get_running_loop())
         assert reply.future is not None
         self._queue.put((work, reply))
-        result: T = await reply.future
+        with self._clock.hold() if self._clock is not None else contextlib.nullcontext():
+            result: T = await reply.future
         return result
 
     def post(self, work: Work[Any]) -> None:
