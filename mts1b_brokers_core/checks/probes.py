@@ -1,0 +1,282 @@
+"""What core asks of every broker: six questions, each answered with what the answer rests on."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.instruments import Instrument, parse_symbol
+from mts1b_brokers_core.foundation.plugin import CheckResult, CheckState, Connection
+from mts1b_brokers_core.foundation.protocols import (
+    BrokerProtocol,
+    SupportsAccount,
+    SupportsInstruments,
+    SupportsKeyPermissions,
+    SupportsMarketData,
+    SupportsOrderBook,
+    SupportsQuotes,
+    SupportsServerTime,
+)
+from mts1b_brokers_core.foundation.settings import BrokerSettings
+from mts1b_brokers_core.platform.clock import RealClock
+
+from .words import amount, milliseconds, money
+
+#: Seconds by which the venue's clock may differ before it is worth a warning, and before orders suffer.
+SKEW_WARNING, SKEW_FAILURE = 1.0, 5.0
+#: Seconds to wait for the first message of a market data stream.
+FIRST_MESSAGE = 10.0
+#: Seconds in which a fill stream that can't run says so.
+FILL_STREAM = 0.05
+
+_PREFERRED = ("BTC-USD", "AAPL", "SPY", "EUR-USD")
+_BEYOND_ALL = 2**62
+
+
+class Probe:
+    """An opened broker under test, and what the checks learn about it."""
+
+    def __init__(self, broker: BrokerProtocol, symbol: str | None = None, opened_in: float = 0.0) -> None:
+        self.broker = broker
+        self.opened_in = opened_in
+        self.real = RealClock()
+        own = getattr(broker, "clock", None)
+        self.clock: Clock = own if isinstance(own, Clock) else self.real
+        stated = getattr(broker, "connection", None)
+        self.connection = stated if isinstance(stated, Connection) else None
+        self._symbol = symbol
+
+    async def symbol(self) -> tuple[str, Instrument | None] | None:
+        """Return what to ask a price for: the symbol named, one the gates allow, or one that is listed."""
+        settings = getattr(self.broker, "settings", None)
+        allowed = settings.gates.symbols if isinstance(settings, BrokerSettings) else ()
+        wanted = (self._symbol,) if self._symbol else (allowed or _PREFERRED)
+        if not isinstance(self.broker, SupportsInstruments):
+            return (wanted[0], None) if wanted is not _PREFERRED else None
+        for symbol in wanted:
+            rows = await self.broker.get_instruments(parse_symbol(symbol).symbol)
+            found = [row for row in rows if symbol in (row.symbol, row.key)]
+            if found:
+                return (found[0].symbol if len(found) == 1 else found[0].key), found[0]
+        if wanted is not _PREFERRED:
+            return wanted[0], None
+        tradable = [row for row in await self.broker.get_instruments(None) if row.tradable]
+        return (tradable[0].symbol, tradable[0]) if tradable else None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One of core's checks; `needs` names those without which it can't be asked."""
+
+    name: str
+    passed: str
+    failed: str
+    needs: tuple[str, ...]
+    ask: Callable[[Probe], Awaitable[CheckResult]]
+
+    def answer(self, state: CheckState, text: str, **more: Any) -> CheckResult:
+        """Build this question's result under the right title."""
+        wrong = state in (CheckState.FAILED, CheckState.NOT_RUN, CheckState.NOT_APPLICABLE)
+        title = self.failed if wrong else self.passed
+        return CheckResult(name=self.name, title=title, state=state, text=text, **more)
+
+
+def _result(name: str, state: CheckState, text: str, **more: Any) -> CheckResult:
+    return BY_NAME[name].answer(state, text, **more)
+
+
+def _not_offered(name: str) -> CheckResult:
+    return _result(name, CheckState.NOT_APPLICABLE, "not applicable: not offered")
+
+
+async def ask_api(probe: Probe) -> CheckResult:
+    """Reach the venue, and measure how long one question takes where there is a cheap one."""
+    link = probe.connection
+    evidence: dict[str, Any] = {"opened_in_ms": round(probe.opened_in * 1000, 1)}
+    if link is not None:
+        evidence |= {"endpoint": link.endpoint, "transport": link.transport}
+    if isinstance(probe.broker, SupportsServerTime):
+        start = probe.real.monotonic()
+        evidence["server_time"] = await probe.broker.get_server_time()
+        evidence["round_trip_ms"] = round((probe.real.monotonic() - start) * 1000, 1)
+    if link is None:
+        return _result("api", CheckState.OK, f"opened in {milliseconds(probe.opened_in)}", evidence=evidence)
+    if link.in_process:
+        text = f"in process, {link.endpoint}" if link.endpoint else "in process"
+        return _result("api", CheckState.OK, text, evidence=evidence)
+    took = evidence.get("round_trip_ms", evidence["opened_in_ms"])
+    return _result("api", CheckState.OK, f"{link.endpoint}, {round(took)}ms", evidence=evidence)
+
+
+async def ask_auth(probe: Probe) -> CheckResult:
+    """Make a request that only a good credential may make, and read what else the credential may do."""
+    orders = await probe.broker.get_open_orders()
+    evidence: dict[str, Any] = {"open_orders": len(orders)}
+    stated = probe.connection.credentials if probe.connection else ""
+    text = stated or "accepted: open orders were read"
+    if not isinstance(probe.broker, SupportsKeyPermissions):
+        return _result("auth", CheckState.OK, text, evidence=evidence)
+    may = await probe.broker.get_key_permissions()
+    evidence["permissions"] = may
+    words = [word for word, given in (("view", may.can_view), ("trade", may.can_trade)) if given]
+    text = f"{text}, may {' and '.join(words) or 'do nothing'}"
+    if not may.can_trade:
+        cause, cure = (
+            "the key may not trade: every order will be refused",
+            "allow trading, or use another key",
+        )
+    elif may.can_transfer:
+        cause, cure = "the key may also move funds away", "use a key without that permission"
+    elif may.expires_at is not None and (may.expires_at - probe.clock.now()).days < 7:
+        cause, cure = f"the key expires at {may.expires_at.isoformat()}", "make a new key in time"
+    else:
+        return _result("auth", CheckState.OK, text, evidence=evidence)
+    return _result("auth", CheckState.WARNING, text, evidence=evidence, cause=cause, cure=cure)
+
+
+async def ask_account(probe: Probe) -> CheckResult:
+    """Read the account and its balances."""
+    if not isinstance(probe.broker, SupportsAccount):
+        return _not_offered("account")
+    account = await probe.broker.get_account()
+    held = sorted(account.balances, key=lambda row: (row.currency != account.currency, row.currency))
+    shown = [
+        f"{row.currency}={amount(row.total, row.currency)}" for row in held if row.total or row is held[0]
+    ]
+    more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
+    text = ", ".join(shown[:4]) + more or "no balances"
+    return _result("account", CheckState.OK, text, evidence={"account": account})
+
+
+async def ask_order_book(probe: Probe) -> CheckResult:
+    """Read the best prices of one symbol, from the book or else from a quote."""
+    broker = probe.broker
+    if not isinstance(broker, SupportsOrderBook | SupportsQuotes):
+        return _not_offered("order_book")
+    found = await probe.symbol()
+    if found is None:
+        return _result("order_book", CheckState.NOT_APPLICABLE, "not applicable: no instrument to ask for")
+    symbol, instrument = found
+    if isinstance(broker, SupportsOrderBook):
+        book = await broker.get_order_book(symbol, 1)
+        bid = book.best_bid.price if book.best_bid else None
+        ask = book.best_ask.price if book.best_ask else None
+        at, source = book.at, "order book"
+    else:
+        quote = await broker.get_quote(symbol)
+        bid, ask, at, source = quote.bid, quote.ask, quote.at, "quote"
+    currency = instrument.quote if instrument else symbol.partition("@")[0].rpartition("-")[2]
+    sides = [f"{side}={'none' if price is None else money(price, currency)}" for side, price in
+             (("bid", bid), ("ask", ask))]  # fmt: skip
+    text = f"{symbol} {', '.join(sides)}"
+    evidence = {"symbol": symbol, "bid": bid, "ask": ask, "at": at, "source": source}
+    if bid is not None and ask is not None and bid > ask:
+        cause, cure = "the bid is above the ask", "trade nothing on this feed until the prices uncross"
+    elif bid is None or ask is None:
+        cause, cure = "one side of the book is empty", "ask again in trading hours, or for another --symbol"
+    else:
+        return _result("order_book", CheckState.OK, text, evidence=evidence)
+    return _result("order_book", CheckState.WARNING, text, evidence=evidence, cause=cause, cure=cure)
+
+
+async def ask_time(probe: Probe) -> CheckResult:
+    """Compare clocks: the least disturbed of three samples, taken against the middle of its round trip."""
+    if not isinstance(probe.broker, SupportsServerTime):
+        return _not_offered("time_skew")
+    samples: list[dict[str, Any]] = []
+    for _ in range(3):
+        before, start = probe.clock.now(), probe.real.monotonic()
+        server = await probe.broker.get_server_time()
+        after, trip = probe.clock.now(), probe.real.monotonic() - start
+        drift = (server - (before + (after - before) / 2)).total_seconds()
+        samples.append(
+            {"server_time": server, "drift_ms": round(drift * 1000, 3), "trip_ms": round(trip * 1000, 3)}
+        )
+    best = min(samples, key=lambda sample: sample["trip_ms"])
+    drift = best["drift_ms"] / 1000
+    evidence = {"drift_ms": best["drift_ms"], "within_ms": best["trip_ms"] / 2, "samples": samples}
+    text = f"drift={milliseconds(drift)}"
+    if abs(drift) <= SKEW_WARNING:
+        return _result("time_skew", CheckState.OK, text, evidence=evidence)
+    state = CheckState.WARNING if abs(drift) <= SKEW_FAILURE else CheckState.FAILED
+    cause = f"this machine's clock is {abs(drift):.1f} s {'behind' if drift > 0 else 'ahead of'} the venue's"
+    cure = "set the clock: `timedatectl set-ntp true`, or `chronyc makestep`"
+    return _result("time_skew", state, text, evidence=evidence, cause=cause, cure=cure)
+
+
+async def ask_stream(probe: Probe) -> CheckResult:
+    """Start the fill stream, and where market data is pushed wait for its first message."""
+    problem = await _fill_stream_problem(probe)
+    if problem is not None:
+        raise problem
+    evidence: dict[str, Any] = {"fill_stream": "running"}
+    link, fine = probe.connection, "(fill stream OK)"
+    if link is None or link.stream is None:
+        why = "in process" if link and link.in_process else "no WebSocket is used"
+        return _result(
+            "stream", CheckState.NOT_APPLICABLE, f"not applicable: {why} {fine}", evidence=evidence
+        )
+    evidence["endpoint"] = link.stream
+    found = await probe.symbol() if isinstance(probe.broker, SupportsMarketData) else None
+    if found is None or not isinstance(probe.broker, SupportsMarketData):
+        return _result("stream", CheckState.OK, f"{link.stream} {fine}", evidence=evidence)
+    start = probe.real.monotonic()
+    stream = probe.broker.stream_market_data([found[0]])
+    try:
+        async with probe.real.timeout(FIRST_MESSAGE):
+            await anext(stream)
+    except TimeoutError:
+        return _result(
+            "stream", CheckState.WARNING, f"{link.stream} {fine}", evidence=evidence,
+            cause=f"no market data for {found[0]} came within {FIRST_MESSAGE:g} s",
+            cure="ask again in trading hours, or for another --symbol",
+        )  # fmt: skip
+    finally:
+        await _closed(stream)
+    took = probe.real.monotonic() - start
+    evidence["first_message_ms"] = round(took * 1000, 1)
+    text = f"{link.stream}, first message after {milliseconds(took)} {fine}"
+    return _result("stream", CheckState.OK, text, evidence=evidence)
+
+
+async def _fill_stream_problem(probe: Probe) -> Exception | None:
+    """Return what a fill stream dies of at once, or None where it waits for fills as it should.
+
+    Where the stream can begin at a place of its own it begins past the end, so nothing is acknowledged.
+    """
+    read: Any = probe.broker.stream_fills
+    stream = read(since=_BEYOND_ALL) if "since" in inspect.signature(read).parameters else read()
+    first = asyncio.ensure_future(anext(stream))
+    try:
+        await probe.real.sleep(FILL_STREAM)
+        if not first.done():
+            return None
+        error = first.exception()
+        if isinstance(error, StopAsyncIteration):
+            return RuntimeError("the fill stream ended at once: no fill would ever be seen")
+        return error if isinstance(error, Exception) else None
+    finally:
+        first.cancel()
+        await asyncio.wait([first])
+        await _closed(stream)
+
+
+async def _closed(stream: AsyncIterator[Any]) -> None:
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()
+
+
+QUESTIONS = (
+    Question("api", "API reachable", "API unreachable", (), ask_api),
+    Question("auth", "auth OK", "auth", ("api",), ask_auth),
+    Question("account", "account info OK", "account info", ("api", "auth"), ask_account),
+    Question("order_book", "order book OK", "order book", ("api",), ask_order_book),
+    Question("time_skew", "time skew OK", "time skew", ("api",), ask_time),
+    Question("stream", "WebSocket stream", "WebSocket stream", ("api", "auth"), ask_stream),
+)
+BY_NAME = {question.name: question for question in QUESTIONS}
