@@ -67,7 +67,7 @@ class Resolved:
         found = self.found if simulator is None else _gather(self, simulator)
         settings = build(self.model, self.instance, found)
         path = settings.state_path.expanduser() if settings.state_path else None
-        return settings.model_copy(update={"environment": environment, "state_path": path})
+        return settings.evolve(environment=environment, state_path=path)
 
     def state(self, settings: BrokerSettings, environment: str, *, throwaway: bool) -> Path | None:
         """Return the journal's file, or None (in memory) where the venue is thrown away at the end."""
@@ -155,7 +155,11 @@ class Opening:
     async def _awaited(self) -> VenueClient:
         broker, served = await self._open()
         if served or not hasattr(broker, "close"):
-            _offer_close(broker, self._stack.aclose, always=True)
+            try:
+                _offer_close(broker, self._stack.aclose, always=True)
+            except BrokerError:
+                await self._stack.aclose()
+                raise
         return cast("VenueClient", broker)
 
     async def _open(self) -> tuple[BrokerProtocol, bool]:

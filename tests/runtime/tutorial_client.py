@@ -1,4 +1,4 @@
-"""A broker as a beginner writes it: a plain class that has the contract's methods and derives from nothing."""
+"""A broker as a beginner writes it: a plain class with the methods of the contract, derived from nothing."""
 
 from __future__ import annotations
 

@@ -1,0 +1,69 @@
+"""What an import costs, as structure: which modules are loaded, not how long it takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import mts1b_brokers_core
+import mts1b_brokers_core.foundation as foundation
+
+HEAVY = ("httpx", "tenacity", "structlog", "click", "rich", "sqlite3", "asyncio", "platformdirs", "pluggy")
+
+
+def loaded_after(code: str) -> set[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return set(json.loads(run.stdout))
+
+
+def test_a_bare_import_loads_nothing_but_itself() -> None:
+    extra = loaded_after("import mts1b_brokers_core") - loaded_after("import __future__, typing, importlib")
+    assert {name for name in extra if not name.startswith("mts1b_brokers_core")} == set()
+
+
+def test_errors_load_no_pydantic() -> None:
+    assert "pydantic" not in loaded_after("from mts1b_brokers_core import BrokerError")
+
+
+def test_the_nouns_load_nothing_heavy() -> None:
+    loaded = loaded_after("from mts1b_brokers_core import Order, Fill, BrokerProtocol, require, Money, Quote")
+    assert not loaded & (set(HEAVY) - (loaded_after("from pydantic import BaseModel") & set(HEAVY)))
+
+
+def test_the_plugin_marker_loads_nothing_heavy() -> None:
+    loaded = loaded_after("from mts1b_brokers_core import hookimpl, installed_brokers")
+    assert not loaded & {"httpx", "tenacity", "structlog", "click", "rich", "sqlite3", "asyncio"}
+
+
+def test_every_public_name_resolves_without_the_network_or_the_terminal() -> None:
+    code = "import mts1b_brokers_core as m\nfor name in m.__all__: getattr(m, name)"
+    assert not loaded_after(code) & {"httpx", "tenacity", "structlog", "click", "rich"}
+
+
+def test_the_root_has_at_most_sixty_names_and_each_is_what_it_says() -> None:
+    names = mts1b_brokers_core.__all__
+    assert len(names) == len(set(names)) <= 60
+    assert set(names) == {name for text in mts1b_brokers_core._HOMES.values() for name in text.split()}
+    assert set(names) <= set(dir(mts1b_brokers_core))
+    assert all(getattr(mts1b_brokers_core, name) is not None for name in names)
+    with pytest.raises(AttributeError, match="no attribute 'Ordr'"):
+        _ = mts1b_brokers_core.Ordr  # type: ignore[attr-defined]
+
+
+def test_foundation_gives_every_public_name_of_its_modules() -> None:
+    assert len(foundation.__all__) == len(set(foundation.__all__))
+    for module, text in foundation._HOMES.items():
+        home = __import__(f"{foundation.__name__}.{module}", fromlist=["*"])
+        defined = {
+            name
+            for name, value in vars(home).items()
+            if not name.startswith("_") and getattr(value, "__module__", "") == home.__name__
+        } - {"T"}
+        assert defined <= set(text.split()), module
+        assert all(getattr(foundation, name) is getattr(home, name) for name in text.split())
