@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from html import escape
@@ -13,7 +13,7 @@ _COLOURS = ("#2563eb", "#d97706", "#059669", "#7c3aed")
 Curve = Sequence[tuple[datetime, Decimal]]
 
 
-def equity_svg(title: str, curves: dict[str, Curve], currency: str) -> str:
+def equity_svg(title: str, curves: Mapping[str, Curve], currency: str) -> str:
     """Return one panel per curve: time (UTC) to the right, equity in `currency` upwards."""
     height = _TOP + len(curves) * (_PANEL + _GAP)
     parts = [

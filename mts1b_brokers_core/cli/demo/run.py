@@ -1,0 +1,142 @@
+"""Runs the demo: opens the configured instances, trades, and gathers what there is to show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Protocol, runtime_checkable
+
+from mts1b_brokers_core.foundation.accounts import Account
+from mts1b_brokers_core.foundation.base import LEDGER, Money
+from mts1b_brokers_core.foundation.market_data import Quote
+from mts1b_brokers_core.foundation.orders import Fill, Order, Position, Side
+from mts1b_brokers_core.foundation.protocols import (
+    SupportsAccount,
+    SupportsFillHistory,
+    SupportsOrderHistory,
+    require,
+)
+from mts1b_brokers_core.runtime.hub import BrokerHub
+
+from .strategy import Breakout
+
+_SAMPLE = timedelta(minutes=5)
+
+#: What is traded: instance, recording, symbol, and what an entry spends (quote currency).
+BOOKS = (
+    ("crypto", "btc-usd", "BTC-USD", Decimal(20_000)),
+    ("equity", "aapl", "AAPL", Decimal(40_000)),
+)
+
+Progress = Callable[[str, datetime], None]
+
+
+@runtime_checkable
+class ReportsOptimism(Protocol):
+    """A simulated broker that can tell what a more hopeful fill model would have claimed."""
+
+    def optimism(self) -> Optimism:
+        """Return both claims for the orders placed so far."""
+        ...
+
+
+class Optimism(Protocol):
+    """Fills and money under the model used and under a hopeful one; `difference` is hopeful less used."""
+
+    used: Claim
+    hopeful: Claim
+
+
+class Claim(Protocol):
+    """What one fill model claims: its name, how many fills, and the account's worth at the end."""
+
+    model: str
+    fills: int
+    equity: Decimal
+
+
+@dataclass
+class Book:
+    """What one instance did: money in the account's currency, times UTC."""
+
+    instance: str
+    symbol: str
+    metadata: dict[str, str]
+    currency: str
+    start_equity: Decimal
+    end_equity: Decimal = Decimal(0)
+    orders: list[Order] = field(default_factory=list)
+    fills: list[Fill] = field(default_factory=list)
+    positions: list[Position] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    curve: list[tuple[datetime, Decimal]] = field(default_factory=list)
+    optimism: Optimism | None = None
+
+    @property
+    def profit(self) -> Decimal:
+        """End equity less start equity."""
+        return LEDGER.subtract(self.end_equity, self.start_equity)
+
+    @property
+    def fees(self) -> list[Money]:
+        """Fees paid, by currency."""
+        totals: dict[str, Money] = {}
+        for fill in self.fills:
+            for fee in fill.fees or ():
+                totals[fee.currency] = totals[fee.currency] + fee if fee.currency in totals else fee
+        return [totals[currency] for currency in sorted(totals)]
+
+    def traded(self, side: Side) -> Decimal:
+        """Quantity bought or sold, in units."""
+        return sum((fill.quantity for fill in self.fills if fill.side is side), Decimal(0))
+
+
+def configuration(fill_model: str) -> dict[str, object]:
+    """Return the hub's configuration: one paper instance for each recording, nothing kept on disk."""
+    common = {"broker": "paper", "memory": True, "fill_model": fill_model}
+    return {"brokers": {instance: {**common, "data": data} for instance, data, *_ in BOOKS}}
+
+
+async def run_demo(fill_model: str, progress: Progress) -> list[Book]:
+    """Open the hub, run one strategy on each instance at once, and return what happened."""
+    async with BrokerHub.from_config(configuration(fill_model)) as hub:
+        return list(
+            await asyncio.gather(
+                *(_trade(hub, instance, symbol, budget, progress) for instance, _, symbol, budget in BOOKS)
+            )
+        )
+
+
+async def _trade(hub: BrokerHub, instance: str, symbol: str, budget: Decimal, progress: Progress) -> Book:
+    broker = hub[instance]
+    account = await require(broker, SupportsAccount).get_account()
+    book = Book(instance, symbol, account.metadata, account.currency, _equity(account))
+    began: datetime | None = None
+    sampled: datetime | None = None
+
+    async def on_quote(quote: Quote) -> None:
+        nonlocal began, sampled
+        progress(instance, quote.at)
+        began = began or quote.at
+        if sampled is None or quote.at - sampled >= _SAMPLE:
+            sampled = quote.at
+            book.curve.append((quote.at, _equity(await require(broker, SupportsAccount).get_account())))
+
+    strategy = Breakout(symbol, budget)
+    await strategy.run(broker, on_quote)
+    assert began is not None
+    book.orders = list((await require(broker, SupportsOrderHistory).get_orders(since=began, limit=1000)).rows)
+    book.fills = list((await require(broker, SupportsFillHistory).get_fills(since=began, limit=1000)).rows)
+    book.positions = await broker.get_positions()
+    book.refused = strategy.refused
+    book.end_equity = _equity(await require(broker, SupportsAccount).get_account())
+    if isinstance(broker, ReportsOptimism):
+        book.optimism = broker.optimism()
+    return book
+
+
+def _equity(account: Account) -> Decimal:
+    return account.equity if account.equity is not None else Decimal(0)
