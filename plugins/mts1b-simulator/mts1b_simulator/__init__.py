@@ -1,0 +1,76 @@
+"""A simulated exchange that fills orders no better than the market would have.
+
+`SimulatedExchange` is the synchronous core, `InProcessVenue` the venue around it, `VenueState` its file.
+Feeds come from `read_recording`, `synthetic_market` or anything that yields market events.
+"""
+
+from .accounts import BalanceView, PositionView
+from .book import Book, SelfTradePolicy
+from .exchange import ExchangeConfig, SimulatedExchange
+from .feeds import BarEvent, DeltaEvent, MarketEvent, QuoteEvent, SnapshotEvent, TradeEvent, merge
+from .fees import CRYPTO_FEES, DEFAULT_FEES, EQUITY_FEES, FeeRule, VolumeTier
+from .fill_models import FILL_MODELS, FillModel
+from .generator import DEFAULT_SHAPES, MarketShape, synthetic_market
+from .instruments import AAPL, BTC_USD, DEFAULT_INSTRUMENTS, ETH_USD, SPY, spot, us_share
+from .latency import ConstantDelay, Latency, RecordedDelay, UniformDelay
+from .orders import (
+    CancelReply,
+    Refusal,
+    ReplaceReply,
+    Report,
+    ReportKind,
+    SubmitReply,
+    VenueFill,
+    VenueOrder,
+)
+from .state import Epoch, VenueState
+from .venue import InProcessVenue, VenueStatus
+
+__all__ = [
+    "AAPL",
+    "BTC_USD",
+    "CRYPTO_FEES",
+    "DEFAULT_FEES",
+    "DEFAULT_INSTRUMENTS",
+    "DEFAULT_SHAPES",
+    "EQUITY_FEES",
+    "ETH_USD",
+    "FILL_MODELS",
+    "SPY",
+    "BalanceView",
+    "BarEvent",
+    "Book",
+    "CancelReply",
+    "ConstantDelay",
+    "DeltaEvent",
+    "Epoch",
+    "ExchangeConfig",
+    "FeeRule",
+    "FillModel",
+    "InProcessVenue",
+    "Latency",
+    "MarketEvent",
+    "MarketShape",
+    "PositionView",
+    "QuoteEvent",
+    "RecordedDelay",
+    "Refusal",
+    "ReplaceReply",
+    "Report",
+    "ReportKind",
+    "SelfTradePolicy",
+    "SimulatedExchange",
+    "SnapshotEvent",
+    "SubmitReply",
+    "TradeEvent",
+    "UniformDelay",
+    "VenueFill",
+    "VenueOrder",
+    "VenueState",
+    "VenueStatus",
+    "VolumeTier",
+    "merge",
+    "spot",
+    "synthetic_market",
+    "us_share",
+]

@@ -1,0 +1,97 @@
+"""What an order must satisfy before the exchange takes it: refused here as a venue refuses."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from mts1b_brokers_core.foundation.base import plain
+from mts1b_brokers_core.foundation.orders import Order, OrderType, PositionEffect, TimeInForce, TriggerBy
+
+from .market import Market
+from .orders import Refusal
+from .working import WorkingOrder
+
+Problem = tuple[Refusal, str]
+
+_TYPES = frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT})
+_TIMES = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD})
+_STOP_TIMES = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.GTD})
+_TRIGGERS = frozenset({TriggerBy.DEFAULT, TriggerBy.LAST, TriggerBy.BID_ASK, TriggerBy.MID})
+
+
+def unsupported(terms: Order) -> str | None:
+    """Say which term this exchange doesn't take, or None."""
+    if terms.legs or terms.attached:
+        return "orders with legs or attached orders are not taken"
+    if terms.order_type not in _TYPES:
+        return f"{terms.order_type} orders are not taken"
+    if terms.time_in_force not in _TIMES:
+        return f"time in force {terms.time_in_force} is not taken"
+    stop = terms.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
+    if stop and terms.time_in_force not in _STOP_TIMES:
+        return f"a stop order can't be {terms.time_in_force}"
+    if terms.quote_quantity is not None and terms.order_type is not OrderType.MARKET:
+        return "only market orders are sized in quote currency"
+    if stop and terms.trigger_by not in _TRIGGERS:
+        return f"a trigger by {terms.trigger_by} price is not offered"
+    if terms.reduce_only or terms.position_effect is not PositionEffect.AUTO:
+        return "reduce_only and position_effect mean nothing in a cash account"
+    if terms.display_quantity is not None:
+        return "display_quantity is not taken"
+    return None
+
+
+def read_terms(order: WorkingOrder, market: Market, terms: Order) -> Problem | None:
+    """Turn the terms into ticks and lots on the order, or say why the instrument doesn't allow them."""
+    instrument = market.instrument
+    limit = stop = None
+    if terms.limit_price is not None and (limit := market.price_ticks(terms.limit_price)) is None:
+        return Refusal.PRICE_INCREMENT, f"limit {instrument.price_problem(terms.limit_price)}"
+    if terms.stop_price is not None and (stop := market.price_ticks(terms.stop_price)) is None:
+        return Refusal.PRICE_INCREMENT, f"stop {instrument.price_problem(terms.stop_price)}"
+    quantity = 0
+    if terms.quantity is not None:
+        exact = market.lots.exact(terms.quantity)
+        problem = quantity_problem(market, terms.quantity, exact)
+        if problem:
+            return problem
+        assert exact is not None
+        quantity = exact
+    order.limit, order.stop, order.quantity, order.remaining = limit, stop, quantity, quantity
+    price = terms.limit_price if terms.limit_price is not None else terms.stop_price
+    if terms.quote_quantity is not None:
+        return notional_problem(market, terms.quote_quantity)
+    if price is not None and terms.quantity is not None:
+        return notional_problem(market, instrument.notional(terms.quantity, price))
+    return None
+
+
+def quantity_problem(market: Market, quantity: Decimal, lots: int | None) -> Problem | None:
+    """Say why a quantity can't be taken, or None."""
+    instrument = market.instrument
+    if quantity < instrument.min_quantity:
+        return Refusal.MIN_QUANTITY, f"{instrument.quantity_problem(quantity)}"
+    if instrument.max_quantity is not None and quantity > instrument.max_quantity:
+        return Refusal.MAX_QUANTITY, f"{instrument.quantity_problem(quantity)}"
+    if lots is None:
+        return Refusal.QUANTITY_INCREMENT, f"{instrument.quantity_problem(quantity)}"
+    return None
+
+
+def notional_problem(market: Market, value: Decimal) -> Problem | None:
+    """Say why an order of this value (quote currency) can't be taken, or None."""
+    instrument = market.instrument
+    if abs(value) < instrument.min_notional:
+        return Refusal.MIN_NOTIONAL, f"{instrument.notional_problem(value)}"
+    if instrument.max_notional is not None and abs(value) > instrument.max_notional:
+        return Refusal.MAX_NOTIONAL, f"{instrument.notional_problem(value)}"
+    return None
+
+
+def short_of(order: WorkingOrder, currency: str, amount: Decimal, available: Decimal) -> Problem:
+    """Word the refusal for want of funds."""
+    return (
+        Refusal.INSUFFICIENT_FUNDS,
+        f"the order needs {plain(amount)} {currency} with its fee; {plain(available)} is available in "
+        f"{order.account.account_id}",
+    )

@@ -1,0 +1,138 @@
+"""What an order needs while it is open, and what moves when it fills. Integer ledger units throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+from mts1b_brokers_core.foundation.base import Money
+from mts1b_brokers_core.foundation.orders import Liquidity, OrderStatus
+
+from .book import BUY
+from .changes import Recorder
+from .orders import ReportKind, VenueFill
+from .sessions import DAY_NS
+from .units import from_units
+from .working import WorkingOrder
+
+
+def needs(order: WorkingOrder, quantity: int | None = None, cap: int | None = None) -> dict[str, int]:
+    """Return what must be reserved for what remains of an order, fees included, by currency.
+
+    A buy reserves its value at the limit (or stop) price, a sell the units; the fee is reckoned at the
+    dearer rate. What the order itself brings in pays its fee first.
+    """
+    market, meter = order.market, order.market.meter
+    lots = (order.quantity if quantity is None else quantity) - order.filled
+    price = order.cap if cap is None else cap
+    if lots <= 0:
+        return {}
+    value, units = lots * price * market.value_unit, lots * market.lot_units
+    basis = units if meter.in_base else abs(value)
+    rate = (
+        order.maker_rate if order.terms.post_only else max(order.maker_rate, order.taker_rate, key=_as_rate)
+    )
+    dearest = max(0, meter.numerator(basis, lots, rate))
+    fee = max(0, meter.total(order.fee_numerator + dearest) - order.fee_charged)
+    if order.side == BUY:
+        paid, amount, received, income = market.quote, max(0, value), market.base, units
+    else:
+        paid, amount, received, income = market.base, units, market.quote, max(0, value)
+    held = {paid: amount}
+    if meter.currency == received:
+        if fee > income:
+            held[received] = fee - income
+    else:
+        held[meter.currency] = held.get(meter.currency, 0) + fee
+    return held
+
+
+def _as_rate(rate: tuple[int, int]) -> Decimal:
+    return Decimal(rate[0]) / rate[1]
+
+
+def outlay(order: WorkingOrder, plan: Iterable[tuple[int, int]]) -> dict[str, int]:
+    """Return what taking a plan of (price, lots) would cost by currency, net of what it brings in."""
+    market, meter = order.market, order.market.meter
+    value = lots_taken = 0
+    for price, lots in plan:
+        value += price * lots
+        lots_taken += lots
+    value *= market.value_unit
+    units = lots_taken * market.lot_units
+    numerator = meter.numerator(units if meter.in_base else abs(value), lots_taken, order.taker_rate)
+    fee = meter.total(order.fee_numerator + numerator) - order.fee_charged
+    flows = {market.quote: 0, market.base: 0, meter.currency: 0}
+    flows[market.quote] += value * order.side
+    flows[market.base] -= units * order.side
+    flows[meter.currency] += fee
+    return {currency: amount for currency, amount in flows.items() if amount > 0}
+
+
+class Settlement:
+    """Moves money and units for each fill, keeps holds right, and records it."""
+
+    __slots__ = ("_model", "_recorder")
+
+    def __init__(self, recorder: Recorder, model: str) -> None:
+        self._recorder = recorder
+        self._model = model
+
+    def hold(self, order: WorkingOrder, amounts: dict[str, int]) -> None:
+        """Reserve these amounts for the order in place of what it held."""
+        order.account.hold(amounts, order.hold)
+        order.hold = amounts
+
+    def fill(
+        self,
+        order: WorkingOrder,
+        price: int,
+        lots: int,
+        liquidity: Liquidity,
+        now_ns: int,
+        evidence: dict[str, str],
+    ) -> None:
+        """Fill an order: both sides of the exchange of money, the fee, the hold, the report."""
+        market, account, meter = order.market, order.account, order.market.meter
+        value, units = price * lots * market.value_unit, lots * market.lot_units
+        rate = order.maker_rate if liquidity is Liquidity.MAKER else order.taker_rate
+        order.fee_numerator += meter.numerator(units if meter.in_base else abs(value), lots, rate)
+        total = meter.total(order.fee_numerator)
+        fee = total - order.fee_charged
+        order.fee_charged = total
+        held_before = account.total[market.base]
+        order.filled += lots
+        order.value += value
+        if order.side == BUY:
+            account.move(market.base, units)
+            _pay(account.move, ((market.quote, value), (meter.currency, fee)))
+        else:
+            account.move(market.quote, value)
+            _pay(account.move, ((market.base, units), (meter.currency, fee)))
+        account.traded(
+            market.instrument.symbol, market.quote, now_ns // DAY_NS,
+            bought=units * order.side, value=value, held_before=held_before,
+        )  # fmt: skip
+        done = order.filled >= order.quantity
+        order.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
+        order.updated_ns = now_ns
+        if order.hold:
+            self.hold(order, {} if done else needs(order))
+        recorder = self._recorder
+        number = recorder.next_trade()
+        evidence["model"] = self._model
+        fill = VenueFill(
+            f"T{recorder.epoch}-{number}", number, order.order_id, order.token, account.account_id,
+            order.terms.symbol, order.terms.side, market.lots.decimal(lots), market.ticks.decimal(price),
+            Money.model_construct(amount=from_units(fee, market.fee_digits), currency=meter.currency),
+            liquidity, now_ns, evidence,
+        )  # fmt: skip
+        recorder.filled(fill)
+        recorder.report(ReportKind.FILL, order, now_ns, fill)
+
+
+def _pay(move: object, amounts: Iterable[tuple[str, int]]) -> None:
+    assert callable(move)
+    for currency, amount in amounts:
+        if amount:
+            move(currency, -amount)

@@ -1,0 +1,104 @@
+"""An order as the exchange works it: integers for matching, its holds, and the decimals callers see."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mts1b_brokers_core.foundation.base import Money
+from mts1b_brokers_core.foundation.orders import Order, OrderStatus, OrderType, Side
+
+from .accounts import CashAccount
+from .book import BUY, SELL, RestingOrder
+from .orders import Refusal, VenueOrder
+from .units import from_units
+
+if TYPE_CHECKING:
+    from .market import Market
+
+
+class WorkingOrder(RestingOrder):
+    """One order from acceptance to its end; `quantity` and `filled` in lots, money in ledger units."""
+
+    __slots__ = (
+        "accepted_ns",
+        "account",
+        "ahead_at_acceptance",
+        "cap",
+        "created_ns",
+        "expires_ns",
+        "fee_charged",
+        "fee_numerator",
+        "filled",
+        "hold",
+        "limit",
+        "maker_rate",
+        "market",
+        "number",
+        "quantity",
+        "reason",
+        "status",
+        "stop",
+        "taker_rate",
+        "terms",
+        "token",
+        "triggered",
+        "updated_ns",
+        "value",
+        "words",
+    )  # fmt: skip
+
+    market: Market
+    account: CashAccount
+
+    def __init__(self, number: int, order_id: str, token: str, terms: Order, owner: str, now_ns: int) -> None:
+        super().__init__(order_id, BUY if terms.side is Side.BUY else SELL, 0, 0, owner)
+        self.number = number
+        self.token = token
+        self.terms = terms
+        self.quantity = 0
+        self.filled = 0
+        self.value = 0
+        self.limit: int | None = None
+        self.stop: int | None = None
+        #: The price (ticks) at which the hold is reckoned.
+        self.cap = 0
+        self.maker_rate = self.taker_rate = (0, 1)
+        self.fee_numerator = 0
+        self.fee_charged = 0
+        self.hold: dict[str, int] = {}
+        self.status: OrderStatus = OrderStatus.PENDING_NEW
+        self.triggered = False
+        self.reason: Refusal | None = None
+        self.words = ""
+        self.created_ns = self.updated_ns = self.accepted_ns = now_ns
+        self.expires_ns: int | None = None
+        self.ahead_at_acceptance: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """True while the exchange works the order."""
+        return self.status is OrderStatus.NEW or self.status is OrderStatus.PARTIALLY_FILLED
+
+    @property
+    def market_like(self) -> bool:
+        """True where the order, once live, takes any price."""
+        return self.terms.order_type is OrderType.MARKET or self.terms.order_type is OrderType.STOP
+
+    def view(self) -> VenueOrder:
+        """Return the order as it is now, in decimals."""
+        market: Market | None = getattr(self, "market", None)
+        if market is None or not self.filled:
+            filled = value = _ZERO
+            fees: tuple[Money, ...] = ()
+        else:
+            filled = market.lots.decimal(self.filled)
+            value = from_units(self.value, market.quote_digits)
+            fee = from_units(self.fee_charged, market.fee_digits)
+            fees = (Money.model_construct(amount=fee, currency=market.meter.currency),)
+        return VenueOrder(
+            self.order_id, self.token, self.owner or "", self.terms, self.status, filled, value, fees,
+            self.created_ns, self.updated_ns, self.expires_ns, self.triggered, self.reason, self.words,
+        )  # fmt: skip
+
+
+_ZERO = from_units(0, 0)
