@@ -17,6 +17,7 @@ from . import journal
 from .eventlog import Appender, EventLog
 from .ingest import Ingest, write_order
 from .journal import UNRESOLVED, Journal, Record, State
+from .lookups import Lookups
 from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown, VenuePort
 from .resolver import Resolver
 
@@ -33,6 +34,7 @@ class Cancellation:
         log: EventLog,
         ingest: Ingest,
         resolver: Resolver,
+        lookups: Lookups,
         *,
         account_id: str,
         clock: Clock,
@@ -42,6 +44,7 @@ class Cancellation:
         self._log = log
         self._ingest = ingest
         self._resolver = resolver
+        self._lookups = lookups
         self._account_id = account_id
         self._clock = clock
 
@@ -52,7 +55,7 @@ class Cancellation:
         final otherwise. Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue
         refuses to cancel a working order.
         """
-        record = await self.lookup(order_id)
+        record = await self._lookups.record(order_id)
         if record is None:
             return await self._send(OrderRef(broker_order_id=order_id), None)
         if record.state in UNRESOLVED or record.state is State.NOT_PLACED:
@@ -60,12 +63,6 @@ class Cancellation:
         if record.order.is_final:
             return record.order.status is OrderStatus.CANCELED and record.order.cancel_requested
         return await self.send_for(record.order)
-
-    async def lookup(self, order_id: str) -> Record | None:
-        """Return the journal's row of an id."""
-        return await self._journal.store.run(
-            lambda connection: journal.named(connection, self._account_id, order_id)
-        )
 
     async def send_for(self, order: Order) -> bool:
         """Cancel an order whose venue id is known."""

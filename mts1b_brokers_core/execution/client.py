@@ -39,8 +39,9 @@ from .eventlog import EventLog
 from .gates import Gatekeeper
 from .ingest import Ingest
 from .instruments import InstrumentCache
-from .intake import Intake, foreign_order
+from .intake import Intake
 from .journal import UNRESOLVED, Journal, Record
+from .lookups import Lookups
 from .ownership import Halt, Owner
 from .port import (
     CancelResult,
@@ -75,7 +76,7 @@ class VenueClient(ABC):
 
     def __init__(self, settings: BrokerSettings, services: Services | None = None) -> None:
         self.settings = settings
-        self.capabilities = self._read_capabilities()
+        self.capabilities = self.read_capabilities()
         environment = settings.environment or self.capabilities.environments[0]
         self._services = services or Services(self.capabilities.name, environment)
         self.clock: Clock = self._services.clock or RealClock()
@@ -100,10 +101,11 @@ class VenueClient(ABC):
         self._submission: Submission
         self._cancellation: Cancellation
         self._intake: Intake
+        self._lookups: Lookups
         self._replacement: Replacement | None = None
 
     @classmethod
-    def _read_capabilities(cls) -> Capabilities:
+    def read_capabilities(cls) -> Capabilities:
         """Read the manifest that lies beside the adapter's top-level package."""
         package = cls.__module__.partition(".")[0]
         spec = find_spec(package)
@@ -233,7 +235,7 @@ class VenueClient(ABC):
             listing = await self.open_orders(self.account_id)
             self._intake.report(listing.unreadable)
             await self._ingest.observe(self.account_id, listing.rows)
-            return [await self._order_of(view) for view in listing.rows]
+            return [await self._lookups.order_of(view) for view in listing.rows]
 
     @final
     async def get_positions(self) -> list[Position]:
@@ -323,6 +325,12 @@ class VenueClient(ABC):
         return [row.order for row in rows]
 
     @property
+    def lookups(self) -> Lookups:
+        """The journal's knowledge of what the venue shows; for an adapter's own reads."""
+        self._check_open()
+        return self._lookups
+
+    @property
     def halted(self) -> str | None:
         """Why trading is halted, or None."""
         return self._halt.reason()
@@ -392,8 +400,9 @@ class VenueClient(ABC):
         self._run(self._intake.pump(), "frames")
 
     def _assemble(self, scope: str, account_id: str) -> None:
+        self._lookups = Lookups(self, self._journal, self._ingest, broker=self.name, account_id=account_id)
         self._cancellation = Cancellation(
-            self, self._journal, self._event_log, self._ingest, self._resolver,
+            self, self._journal, self._event_log, self._ingest, self._resolver, self._lookups,
             account_id=account_id, clock=self.clock,
         )  # fmt: skip
         common: dict[str, Any] = {
@@ -415,7 +424,7 @@ class VenueClient(ABC):
         )  # fmt: skip
         if isinstance(self, ReplacingClient):
             self._replacement = Replacement(
-                self, self, self._journal, self._event_log, self._cancellation, **common
+                self, self, self._journal, self._event_log, self._lookups, **common
             )
 
     async def _choose_account(self) -> Account:
@@ -435,18 +444,10 @@ class VenueClient(ABC):
         )
 
     async def _known(self, order_id: str) -> Record:
-        record = await self._cancellation.lookup(order_id)
+        record = await self._lookups.record(order_id)
         if record is None:
             raise OrderNotFound(f"no order {order_id} was placed here.", broker=self.name)
         return record
-
-    async def _order_of(self, view: OrderView) -> Order:
-        names = (view.ref.broker_order_id, view.ref.token)
-        for name in names:
-            record = await self._cancellation.lookup(name) if name else None
-            if record is not None:
-                return record.order.evolve(broker=self.name)
-        return foreign_order(view, self.name, self.account_id)
 
     # --- tasks ----------------------------------------------------------------------------------
 

@@ -79,7 +79,7 @@ class Ingest:
         if log.has_fill(account, seen.fill_id):
             return
         record = _named(connection, account, seen.ref)
-        fill = log.fill(_fill_of(seen, record, account))
+        fill = log.fill(_fill(seen, record, account))
         into.new_fills += 1
         if record is None:
             return
@@ -116,7 +116,7 @@ class Ingest:
             order = order.evolve(fills_pending=True)
         state = None
         if view.decided and record.state in (State.SENDING, State.UNKNOWN, State.NOT_PLACED):
-            state = State.CONFIRMED
+            state = State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
             if record.state is State.NOT_PLACED:
                 log.event(EventKind.LATE, order, "an order that was taken for absent is at the venue")
         if order is not record.order or state is not None:
@@ -175,7 +175,12 @@ def _named(connection: sqlite3.Connection, account_id: str, ref: OrderRef) -> Re
     return None
 
 
-def _fill_of(seen: Execution, record: Record | None, account_id: str) -> Fill:
+def fill_of(connection: sqlite3.Connection, seen: Execution, account_id: str) -> Fill:
+    """Return an execution as a fill that is not numbered yet, attributed to our order where it is ours."""
+    return _fill(seen, _named(connection, seen.account_id or account_id, seen.ref), account_id)
+
+
+def _fill(seen: Execution, record: Record | None, account_id: str) -> Fill:
     return Fill(
         fill_id=seen.fill_id or "",
         kind=seen.kind,

@@ -9,7 +9,6 @@ from typing import Any
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import BrokerFailed
 from mts1b_brokers_core.foundation.events import EventKind
-from mts1b_brokers_core.foundation.orders import Order
 
 from . import journal
 from .eventlog import EventLog
@@ -153,25 +152,3 @@ class Intake:
         """Tell observers of rows that make no sense."""
         for row in rows:
             self._log.observed(EventKind.UNREADABLE, row.cause, words=row.words)
-
-
-def foreign_order(view: OrderView, broker: str, account_id: str) -> Order:
-    """Describe a venue order that was not placed here; terms the venue doesn't show stay out."""
-    terms = {
-        name: getattr(view.terms, name)
-        for name in view.terms.__slots__
-        if getattr(view.terms, name) is not None
-    }
-    return Order(
-        **terms,
-        order_id=view.ref.broker_order_id or view.ref.token or "",
-        broker=broker,
-        account_id=view.account_id or account_id,
-        broker_order_id=view.ref.broker_order_id,
-        status=view.status,
-        raw_status=view.raw_status or None,
-        filled_quantity=view.cumulative_quantity or 0,
-        average_price=view.average_price,
-        created_at=view.created,
-        updated_at=view.updated,
-    )

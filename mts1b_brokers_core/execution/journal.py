@@ -357,3 +357,11 @@ def last_fill(connection: sqlite3.Connection) -> Fill | None:
         'SELECT body FROM log WHERE fill_id IS NOT NULL ORDER BY "offset" DESC LIMIT 1'
     ).fetchone()
     return Fill.model_validate_json(row[0]) if row else None
+
+
+def logged_fill(connection: sqlite3.Connection, account_id: str, fill_id: str) -> Fill | None:
+    """Return an execution as it was logged, or None where it wasn't."""
+    row = connection.execute(
+        "SELECT body FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
+    ).fetchone()
+    return Fill.model_validate_json(row[0]) if row else None

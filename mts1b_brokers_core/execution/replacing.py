@@ -23,12 +23,12 @@ from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatu
 from mts1b_brokers_core.platform.clock import to_ns
 
 from . import journal
-from .cancellation import Cancellation
 from .eventlog import Appender, EventLog
 from .gates import Gatekeeper
 from .ingest import write_order
 from .instruments import InstrumentCache, fit
 from .journal import Attempt, Journal, Record, State
+from .lookups import Lookups
 from .merge import apply
 from .ownership import Owner
 from .port import (
@@ -55,7 +55,7 @@ class Replacement:
         replacing: Replacing,
         journal_: Journal,
         log: EventLog,
-        cancellation: Cancellation,
+        lookups: Lookups,
         *,
         scope: str,
         account_id: str,
@@ -69,7 +69,7 @@ class Replacement:
         self._replacing = replacing
         self._journal = journal_
         self._log = log
-        self._cancellation = cancellation
+        self._lookups = lookups
         self._scope = scope
         self._account_id = account_id
         self._capabilities = capabilities
@@ -80,7 +80,7 @@ class Replacement:
 
     async def replace(self, order_id: str, changes: OrderChanges, idempotency_key: str | None) -> Order:
         """Change price, stop or total quantity of a working order and return it as changed."""
-        record = await self._cancellation.lookup(order_id)
+        record = await self._lookups.record(order_id)
         if record is None:
             raise OrderNotFound(f"no order {order_id} was placed here.", next_step="use an order_id of yours")
         key = idempotency_key or uuid7()
