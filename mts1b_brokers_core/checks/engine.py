@@ -18,6 +18,8 @@ from .probes import BY_NAME, QUESTIONS, Probe
 OPENING_LIMIT, CHECK_LIMIT = 60.0, 20.0
 
 Listener = Callable[[CheckResult], None]
+#: Gives a plugin's own checks for the opened broker, or, for None, those that could not be run.
+Extra = Callable[[BrokerProtocol | None], Sequence[Check]]
 
 
 @dataclass(slots=True)
@@ -40,15 +42,15 @@ class Report:
 async def run_checks(
     opening: AbstractAsyncContextManager[BrokerProtocol],
     *,
-    extra: Sequence[Check] = (),
+    extra: Extra | None = None,
     symbol: str | None = None,
     listener: Listener | None = None,
     tracebacks: bool = False,
 ) -> Report:
     """Open a broker, ask core's questions and then the plugin's own; nothing is ordered or changed.
 
-    `listener` hears of each result at once. A failure is a result, never an exception; `tracebacks`
-    adds the traceback to its evidence.
+    `extra` gives the plugin's checks. `listener` hears of each result at once. A failure is a result,
+    never an exception; `tracebacks` adds the traceback to its evidence.
     """
     run = _Run(extra, listener, tracebacks)
     clock, stack = RealClock(), AsyncExitStack()
@@ -70,7 +72,7 @@ async def run_checks(
 
 
 class _Run:
-    def __init__(self, extra: Sequence[Check], listener: Listener | None, tracebacks: bool) -> None:
+    def __init__(self, extra: Extra | None, listener: Listener | None, tracebacks: bool) -> None:
         self.report = Report()
         self._extra = extra
         self._listener = listener
@@ -95,7 +97,7 @@ class _Run:
         ))  # fmt: skip
 
     def not_opened(self, error: Exception) -> None:
-        """Put what kept the broker from opening on its line: before it all was fine, after it nothing runs."""
+        """Put what kept the broker from opening on its line: all before was fine, nothing after it runs."""
         line = "api"
         if isinstance(error, AuthenticationError | PermissionDenied):
             line = "auth"
@@ -109,7 +111,7 @@ class _Run:
                 self.add(question.answer(CheckState.OK, reached[question.name]))
             else:
                 self.add(self._not_run(question.answer(CheckState.NOT_RUN, ""), line))
-        for check in self._extra:
+        for check in self._own(None):
             row = CheckResult(name=check.name, title=check.name, state=CheckState.NOT_RUN)
             self.add(self._not_run(row, line))
 
@@ -130,7 +132,7 @@ class _Run:
                 self.failure(question.answer(CheckState.FAILED, ""), _unless_late(error, CHECK_LIMIT))
             else:
                 self._keep(result)
-        for check in self._extra:
+        for check in self._own(probe.broker):
             if "api" in self._lost:
                 row = CheckResult(name=check.name, title=check.name, state=CheckState.NOT_RUN)
                 self.add(self._not_run(row, "api"))
@@ -143,6 +145,16 @@ class _Run:
                 self.failure(row, _unless_late(error, CHECK_LIMIT))
             else:
                 self._keep(result)
+
+    def _own(self, broker: BrokerProtocol | None) -> Sequence[Check]:
+        """Return the plugin's checks; a plugin that fails to give them is a finding."""
+        if self._extra is None:
+            return ()
+        try:
+            return self._extra(broker)
+        except Exception as error:  # noqa: BLE001 - somebody else's code
+            self.failure(CheckResult(name="checks", title="its own checks", state=CheckState.OK), error)
+            return ()
 
     def _keep(self, result: CheckResult) -> None:
         if result.state is CheckState.FAILED:

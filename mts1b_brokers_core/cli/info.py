@@ -1,0 +1,130 @@
+"""`info`: what a broker can do, how far its idempotency reaches, and its settings."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import jsontext, render
+from .options import Target, name_argument, only_name, target_options
+from .terminal import out
+
+if TYPE_CHECKING:
+    from mts1b_brokers_core.foundation.capabilities import Capabilities
+    from mts1b_brokers_core.plugins.records import Record
+
+
+@click.command(name="info")
+@name_argument
+@target_options(opening=False)
+def info_command(target: Target, name: str | None) -> None:
+    """Show what a broker can do, how safe its orders are, and its settings with their defaults.
+
+    What a broker does not list it does not offer. The plugin is loaded for its settings; nothing is opened.
+    """
+    from mts1b_brokers_core.plugins.registry import registry
+
+    target = target.named(name)
+    config = target.load()
+    asked = target.broker or only_name(config)
+    word = config.instances.get(asked, {}).get("broker", asked)
+    plugins = registry(config.policy)
+    record = plugins.get(word)
+    plugins.load(record)
+    found = _gathered(record, plugins.facade.settings_model(record.name))
+    if target.as_json:
+        jsontext.emit(found)
+    else:
+        _show(found)
+
+
+def _gathered(record: Record, model: Any) -> dict[str, Any]:
+    able: Capabilities = record.capabilities
+    guarantee, why = _guarantee(record)
+    return {
+        "name": record.name,
+        "aliases": list(record.words[1:]),
+        "distribution": record.distribution,
+        "version": record.version,
+        "level": "unverified",
+        "environments": list(record.environments),
+        "guarantee": guarantee,
+        "guarantee_note": why,
+        "orders": [dict(row) for row in able.orders],
+        "operations": [{"operation": name, **dict(row)} for name, row in sorted(able.operations.items())],
+        "unknown_manifest_keys": list(able.unknown_keys),
+        "settings": [
+            dict(zip(("field", "default", "description"), row, strict=True)) for row in _settings(model)
+        ],
+    }
+
+
+def _guarantee(record: Record) -> tuple[str | None, str]:
+    """Compute the guarantee from the profile of the adapter's class; the class is found, never built."""
+    from mts1b_brokers_core.execution.client import VenueClient
+    from mts1b_brokers_core.execution.port import VenueProfile, guarantee_of
+
+    package = record.value.partition(":")[0].partition(".")[0]
+    try:
+        module = importlib.import_module(f"{package}.client")
+    except ImportError:
+        return None, "its class is not found without opening it"
+    for found in vars(module).values():
+        if isinstance(found, type) and found.__module__.startswith(package):
+            profile = getattr(found, "profile", None)
+            if isinstance(profile, VenueProfile):
+                return str(
+                    guarantee_of(profile, durable=True)
+                ), "with a journal on disk, as this command line opens it"
+            if issubclass(found, VenueClient):
+                return None, "its profile depends on its settings: see `test`"
+    return None, "this adapter keeps no journal: one key may become two orders"
+
+
+def _settings(model: Any) -> list[tuple[str, str, str]]:
+    from mts1b_brokers_core.runtime.settings import explain_rows
+
+    return [(row.field, row.value, row.description) for row in explain_rows(model, {})]
+
+
+def _show(found: dict[str, Any]) -> None:
+    look = out()
+
+    def title(text: str) -> None:
+        click.echo(f"\n{look.paint(text, 'cyan', bold=True)}", color=look.colour)
+
+    also = f", also {', '.join(found['aliases'])}" if found["aliases"] else ""
+    click.echo(f"{found['name']}{also}: {found['distribution']} {found['version']}, *{found['level']}*")
+    click.echo(f"environments: {', '.join(found['environments']) or 'none'}")
+    click.echo(f"one key, one order: {found['guarantee'] or 'not known'} ({found['guarantee_note']})")
+    title("Orders")
+    render.table(
+        "asset  type  time in force  instructions  level  side  note~",
+        [_order_cells(row) for row in found["orders"]],
+        empty="The manifest lists none.",
+    )
+    title("Operations")
+    render.table(
+        "operation  level  side  note~",
+        [[row["operation"], row["level"], row["side"], row["note"]] for row in found["operations"]],
+        empty="The manifest lists none.",
+    )
+    if found["unknown_manifest_keys"]:
+        click.echo(f"keys this core doesn't know: {', '.join(found['unknown_manifest_keys'])}")
+    title("Settings")
+    render.table(
+        "setting  default  meaning~",
+        [[row["field"], row["default"], row["description"]] for row in found["settings"]],
+        empty="It has none.",
+    )
+
+
+def _order_cells(row: dict[str, Any]) -> list[Any]:
+    extras = [*row["instructions"]]
+    extras += [f"session={word}" for word in row["sessions"] if word != "regular"]
+    extras += [f"effect={word}" for word in row["position_effect"] if word != "auto"]
+    extras += [f"attached={word}" for word in row["attached"]]
+    extras += [f"{row['max_legs']} legs"] if row["max_legs"] > 1 else []
+    return [row["asset"], row["type"], row["tif"], extras, row["level"], row["side"], row["note"]]

@@ -1,0 +1,121 @@
+"""`list` and `why`: what is installed, and why something can't be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from . import jsontext, render
+from .failures import FAILED
+from .options import Target, complete_name, records, target_options
+
+#: The level of a plugin for which no evidence is at hand.
+UNVERIFIED = "unverified"
+
+
+@click.command(name="list")
+@click.option(
+    "--load", is_flag=True, help="Import each plugin, in a process of its own, and show what fails."
+)
+@click.option("--strict", is_flag=True, help="Exit with 1 if a plugin is unusable.")
+@target_options(opening=False, broker=False)
+@click.pass_context
+def list_command(ctx: click.Context, target: Target, load: bool, strict: bool) -> None:
+    """List the installed brokers, the unusable ones with cause and remedy; no plugin is imported."""
+    rows = [_row(record) for record in records(target.load())]
+    if load:
+        for row in rows:
+            if row["usable"]:
+                _loaded(row, target.config)
+    if target.as_json:
+        jsontext.emit({"brokers": rows})
+    else:
+        render.table(
+            "name  version  state  level  environments  distribution",
+            [_cells(row) for row in rows],
+            empty="No broker is installed; install one: pip install mts1b-broker-paper",
+        )
+        for row in rows:
+            if row["cause"]:
+                click.echo(f"\n{row['name']}: {row['cause']}\n  remedy: {row['remedy'] or 'none known'}")
+    if strict and any(not row["usable"] and row["state"] != "denied" for row in rows):
+        ctx.exit(FAILED)
+
+
+def _row(record: Any) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "aliases": list(record.words[1:]),
+        "distribution": record.distribution,
+        "version": record.version,
+        "state": str(record.state),
+        "usable": record.usable,
+        "loaded": str(record.state) == "loaded",
+        "level": UNVERIFIED,
+        "environments": list(record.environments),
+        "cause": record.cause,
+        "remedy": record.remedy,
+    }
+
+
+def _loaded(row: dict[str, Any], config: Path | None) -> None:
+    from .probe import load_apart
+
+    found = load_apart(row["name"], config)
+    row |= {"state": found["state"], "cause": found["cause"], "remedy": found["remedy"]}
+    row["loaded"] = row["usable"] = found["state"] == "loaded"
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    state = "ready (not loaded)" if row["state"] == "ready" else row["state"]
+    return [row["name"], row["version"], state, f"*{row['level']}*", row["environments"], row["distribution"]]
+
+
+@click.command(name="why")
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_name)
+@target_options(opening=False)
+@click.pass_context
+def why_command(ctx: click.Context, target: Target, name: str | None) -> None:
+    """Say why a broker can or can't be used: its plugin is loaded in a process of its own.
+
+    Exits with 1 where it can't be used.
+    """
+    from mts1b_brokers_core.plugins.registry import registry
+
+    from .probe import load_apart
+
+    target = target.named(name)
+    if target.broker is None:
+        raise click.UsageError("name a broker; see `list`.", ctx)
+    config = target.load()
+    word = config.instances.get(target.broker, {}).get("broker", target.broker)
+    found = [record for record in records(config) if word in record.words]
+    rows = []
+    for record in found or [registry(config.policy).get(word)]:
+        row = {**_row(record), "traceback": record.traceback}
+        if record.usable:
+            loaded = load_apart(record.name, target.config)
+            row |= dict(loaded) | {
+                "usable": loaded["state"] == "loaded",
+                "loaded": loaded["state"] == "loaded",
+            }
+        rows.append(row)
+    if target.as_json:
+        jsontext.emit({"brokers": rows})
+    else:
+        for row in rows:
+            _explain(row)
+    if not any(row["usable"] for row in rows):
+        ctx.exit(FAILED)
+
+
+def _explain(row: dict[str, Any]) -> None:
+    click.echo(f"{row['name']} ({row['distribution']} {row['version']}): {row['state']}")
+    if row["usable"]:
+        click.echo("It loads without trouble.")
+    if row["cause"]:
+        click.echo(f"  cause:  {row['cause']}\n  remedy: {row['remedy'] or 'none known'}")
+    if row["traceback"]:
+        click.echo(f"\n{row['traceback'].rstrip()}")

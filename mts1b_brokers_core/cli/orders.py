@@ -1,0 +1,119 @@
+"""`orders` and `cancel`: what is working, what is unknown, and taking it back."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import jsontext, render
+from .account import whereabouts
+from .failures import FAILED
+from .options import Target, complete_name, name_argument, target_options
+from .session import with_broker
+
+if TYPE_CHECKING:
+    from mts1b_brokers_core.execution.client import VenueClient
+    from mts1b_brokers_core.foundation.orders import Order
+
+_DURATION = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> datetime | timedelta | None:
+    """Read a time, aware or taken as UTC, or how long ago it was."""
+    if text is None:
+        return None
+    ago = _DURATION.fullmatch(text.strip())
+    try:
+        if ago:
+            return timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        moment = datetime.fromisoformat(text.strip())
+    except (ValueError, OverflowError):
+        raise click.BadParameter(
+            f"{text!r} is no time; write 2026-12-01, 2026-12-01T09:30:00Z or 36h.", ctx, param
+        ) from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@click.command(name="orders")
+@name_argument
+@click.option("--all", "history", is_flag=True, help="Past orders too, those of the last 7 days.")
+@click.option(
+    "--since", callback=_since, metavar="TIME", help="Past orders too, from a time (UTC) or 36h ago on."
+)
+@target_options()
+def orders_command(
+    target: Target, name: str | None, history: bool, since: datetime | timedelta | None
+) -> None:
+    """List the open orders, and those whose outcome is unknown: they may be live."""
+    start = since if since is not None else timedelta(days=7) if history else None
+
+    async def work(broker: VenueClient) -> dict[str, Any]:
+        unresolved = await broker.unresolved() if hasattr(broker, "unresolved") else []
+        rows = await (broker.get_open_orders() if start is None else _past(broker, start))
+        return {**whereabouts(broker), "orders": rows, "unresolved": unresolved}
+
+    found = with_broker(target.named(name), "reading orders", work)
+    if target.as_json:
+        jsontext.emit(found)
+        return
+    kind = "open orders" if start is None else "orders in that time"
+    render.table(
+        render.ORDER_COLUMNS,
+        map(render.order_row, found["orders"]),
+        empty=f"{found['broker']} has no {kind}.",
+    )
+    if found["unresolved"]:
+        click.echo("\nThe outcome of these is unknown; they may be live:\n")
+        render.table(render.ORDER_COLUMNS, map(render.order_row, found["unresolved"]), empty="")
+
+
+async def _past(broker: VenueClient, since: datetime | timedelta) -> list[Order]:
+    from mts1b_brokers_core.foundation.protocols import SupportsOrderHistory, require
+    from mts1b_brokers_core.platform.clock import RealClock
+
+    reader = require(broker, SupportsOrderHistory)
+    start = since if isinstance(since, datetime) else getattr(broker, "clock", RealClock()).now() - since
+    rows: list[Order] = []
+    cursor = None
+    while True:
+        page = await reader.get_orders(since=start, cursor=cursor)
+        rows += page.rows
+        for text in page.unreadable:
+            click.echo(f"warning: unreadable row: {text}", err=True)
+        cursor = page.cursor
+        if cursor is None:
+            return rows
+
+
+@click.command(name="cancel")
+@click.argument("words", nargs=-1, required=True, metavar="[NAME] ID", shell_complete=complete_name)
+@target_options()
+@click.pass_context
+def cancel_command(ctx: click.Context, target: Target, words: tuple[str, ...]) -> None:
+    """Cancel an order by our id or the venue's.
+
+    Exits with 0 where the venue took the cancel, 1 where the order was final already, 3 where the
+    outcome is unknown.
+    """
+    if len(words) > 2:
+        raise click.UsageError("expected [NAME] ID.", ctx)
+    order_id = words[-1]
+    target = target.named(words[0] if len(words) == 2 else None)
+
+    async def work(broker: VenueClient) -> dict[str, Any]:
+        taken = await broker.cancel(order_id)
+        return {**whereabouts(broker), "order_id": order_id, "canceled": taken}
+
+    found = with_broker(target, "cancelling", work)
+    if target.as_json:
+        jsontext.emit(found)
+    elif found["canceled"]:
+        click.echo(f"canceled: {found['broker']} took the cancel of {order_id}")
+    else:
+        click.echo(f"not canceled: {order_id} was final already (filled, canceled, rejected or expired)")
+    if not found["canceled"]:
+        ctx.exit(FAILED)

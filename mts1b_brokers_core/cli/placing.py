@@ -1,0 +1,154 @@
+"""Placing one order, so that whatever happens ends in one of the four answers and never in a guess."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mts1b_brokers_core.foundation.errors import (
+    AuthenticationError,
+    BrokerClosed,
+    BrokerError,
+    ConfigurationError,
+    InvalidInput,
+    OrderDenied,
+    OrderNotPlaced,
+    OrderRejected,
+    OutcomeUnknown,
+    PermissionDenied,
+    UnsupportedCapability,
+)
+from mts1b_brokers_core.foundation.orders import Fill, Order
+from mts1b_brokers_core.platform.clock import RealClock
+
+from .terminal import Spinner
+
+if TYPE_CHECKING:
+    from mts1b_brokers_core.execution.client import VenueClient
+
+#: Errors from a submit that prove nothing was placed, also where an adapter raises them by itself.
+NOT_PLACED = (
+    OrderDenied, OrderRejected, OrderNotPlaced, UnsupportedCapability, InvalidInput, ConfigurationError,
+    AuthenticationError, PermissionDenied, BrokerClosed,
+)  # fmt: skip
+
+_BEYOND_ALL = 2**62
+#: Seconds to wait for fills that the order says there are.
+_FILLS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """How it ended: the order, or the refusal; `after` is what went wrong once it was confirmed."""
+
+    asked: Order
+    order: Order | None = None
+    refusal: BrokerError | None = None
+    fills: tuple[Fill, ...] = ()
+    after: BrokerError | None = None
+
+
+async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | None, label: str) -> Placed:
+    """Submit, wait where that is wanted, and collect the fills meanwhile."""
+    if wait is not None and not hasattr(broker, "wait_for"):
+        raise UnsupportedCapability(
+            "waiting for an order is not offered.", broker=broker.name, operation="wait_for",
+            next_step="leave --wait out, and look with `orders`",
+        )  # fmt: skip
+    reader = _FillReader(broker) if wait is not None else None
+    try:
+        confirmed = await _submit(broker, order, label)
+        if isinstance(confirmed, BrokerError):
+            return Placed(order, refusal=confirmed)
+        if wait is None or reader is None:
+            return Placed(order, confirmed)
+        return await _waited(broker, order, confirmed, wait, reader, label)
+    finally:
+        if reader is not None:
+            await reader.close()
+
+
+async def _submit(broker: VenueClient, order: Order, label: str) -> Order | BrokerError:
+    """Submit and return the order or the refusal; what proves nothing is `OutcomeUnknown`."""
+    try:
+        async with Spinner(f"{label}: placing"):
+            return await broker.submit(order)
+    except asyncio.CancelledError:
+        click.echo(
+            f"interrupted while the order was on its way: it may be live. The same command with "
+            f"--key {order.idempotency_key} asks what became of it and places no second one.",
+            err=True,
+        )
+        raise
+    except (OutcomeUnknown, *NOT_PLACED) as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whatever else a submit dies of, the order may have left by then
+        what = error.message if isinstance(error, BrokerError) else f"{type(error).__name__}: {error}"
+        unknown = OutcomeUnknown(what, order=order, broker=broker.name, operation="submit")
+        unknown.__cause__ = error
+        return unknown
+
+
+async def _waited(
+    broker: VenueClient,
+    asked: Order,
+    confirmed: Order,
+    wait: tuple[str, float],
+    reader: _FillReader,
+    label: str,
+) -> Placed:
+    until, seconds = wait
+    order, after = confirmed, None
+    try:
+        async with Spinner(f"{label}: waiting until {until}"):
+            order = await broker.wait_for(
+                confirmed, "filled" if until == "filled" else "final", timeout=seconds
+            )
+    except BrokerError as error:
+        after = error
+        with suppress(BrokerError):
+            order = await broker.outcome(confirmed.idempotency_key)
+    except Exception as error:  # noqa: BLE001 - the order is confirmed: nothing later may hide that
+        after = BrokerError(f"{type(error).__name__}: {error}", broker=broker.name, operation="wait_for")
+    return Placed(asked, order, fills=await reader.of(order), after=after)
+
+
+class _FillReader:
+    """Reads the fill stream from before the submit on, so that no fill of the order is missed."""
+
+    def __init__(self, broker: VenueClient) -> None:
+        self._fills: list[Fill] = []
+        self._clock = RealClock()
+        self._task = asyncio.create_task(self._read(broker), name="fills of the order")
+
+    async def _read(self, broker: VenueClient) -> None:
+        read: Any = broker.stream_fills
+        begins = "since" in inspect.signature(read).parameters
+        # From beyond the end of the log: only what is new, and nothing is acknowledged for anybody.
+        async for fill in read(since=_BEYOND_ALL) if begins else read():
+            self._fills.append(fill)
+
+    async def of(self, order: Order) -> tuple[Fill, ...]:
+        """Return the order's fills, waiting a moment until they add up to what it says."""
+        with suppress(TimeoutError):
+            async with self._clock.timeout(_FILLS):
+                while sum((row.quantity for row in self._own(order)), Decimal(0)) < order.filled_quantity:
+                    await self._clock.sleep(0.01)
+        return self._own(order)
+
+    def _own(self, order: Order) -> tuple[Fill, ...]:
+        names = {order.order_id, order.broker_order_id, *order.broker_order_ids}
+        return tuple(row for row in self._fills if row.order_id in names)
+
+    async def close(self) -> None:
+        """Stop reading."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()

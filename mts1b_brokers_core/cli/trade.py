@@ -1,0 +1,317 @@
+"""`buy` and `sell`: say what would happen, ask, place, and give one of the four answers."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import jsontext, render
+from .failures import AFTERWARDS, FAILED, OK, USAGE, describe, exit_code, next_step, wants_traceback
+from .options import Target, complete_name, target_options
+from .session import run
+from .terminal import Look, Spinner
+
+if TYPE_CHECKING:
+    from mts1b_brokers_core.execution.client import VenueClient
+    from mts1b_brokers_core.foundation.errors import BrokerError
+    from mts1b_brokers_core.foundation.orders import Order
+
+    from .estimate import Estimate
+    from .placing import Placed
+
+_TIFS = ("day", "gtc", "ioc", "fok", "gtd", "opg", "cls")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was asked on the command line."""
+
+    words: tuple[str, ...]
+    price: str | None
+    stop: str | None
+    tif: str | None
+    post_only: bool
+    quote_quantity: str | None
+    key: str | None
+    wait: tuple[str, float] | None
+    yes: bool
+
+
+def _options(function: Any) -> Any:
+    """Add the options of an order."""
+    for option in reversed(
+        [
+            click.argument(
+                "words", nargs=-1, metavar="[NAME] SYMBOL [QUANTITY]", shell_complete=complete_name
+            ),
+            click.option("--price", metavar="P", help="Limit price; without it a market order."),
+            click.option("--stop", metavar="P", help="Stop price: the order waits until it is reached."),
+            click.option(
+                "--tif", type=click.Choice(_TIFS), help="Time in force.  [default: gtc]"
+            ),
+            click.option("--post-only", is_flag=True, help="Refuse to take liquidity."),
+            click.option(
+                "--quote-quantity", metavar="AMOUNT", help="Spend an amount, instead of a QUANTITY."
+            ),
+            click.option(
+                "--key", metavar="KEY", help="Idempotency key: the same key never means a second order."
+            ),
+            click.option(
+                "--wait",
+                nargs=2,
+                type=(click.Choice(["final", "filled"]), click.FloatRange(min=0)),
+                metavar="final|filled SECONDS",
+                help="Wait until the order is final or filled, and show its fills.",
+            ),
+            click.option(
+                "--yes", is_flag=True, help="Don't ask, for scripts. At live it replaces nothing else."
+            ),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+_HELP = """
+
+    Exits with 0 where the venue confirmed the order, 1 where it was denied, rejected or not placed, 2
+    where the command line or the configuration is wrong, 3 where the outcome is unknown: it may be live,
+    and the same command with the --key shown asks again without ever placing a second order; 4 where it
+    is confirmed but what --wait asked for did not come.
+
+    At live, `--environment live` must be given here, on the command line.
+    """
+
+
+@click.command(name="buy", help=f"Buy QUANTITY of SYMBOL.{_HELP}", short_help="Place a buy order.")
+@_options
+@target_options()
+@click.pass_context
+def buy_command(ctx: click.Context, /, target: Target, **given: Any) -> None:
+    """Place a buy order."""
+    _trade(ctx, target, "buy", Terms(**given))
+
+
+@click.command(name="sell", help=f"Sell QUANTITY of SYMBOL.{_HELP}", short_help="Place a sell order.")
+@_options
+@target_options()
+@click.pass_context
+def sell_command(ctx: click.Context, /, target: Target, **given: Any) -> None:
+    """Place a sell order."""
+    _trade(ctx, target, "sell", Terms(**given))
+
+
+def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
+    from mts1b_brokers_core.runtime.opening import Opening, resolve
+
+    from .estimate import estimate
+    from .placing import place
+
+    target, symbol, quantity = _places(target, terms)
+    order = _order(side, symbol, quantity, terms)
+    request = target.request()
+    resolved = resolve(request)
+    environment = resolved.environment()
+    if environment == "live" and target.environment != "live":
+        raise click.UsageError(
+            f"{resolved.instance} trades live; say so: --environment live. --yes doesn't replace it.", ctx
+        )
+    if not terms.yes and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on; pass --yes to place the order unasked.", ctx)
+
+    async def session() -> Placed | None:
+        label = f"{resolved.instance}: {side} {symbol}"
+        async with Spinner(f"{label}: opening") as spinner, Opening(request) as broker:
+            found = await estimate(broker, order)
+            spinner.stop()
+            if not await _agreed(broker, order, found, environment, resolved.instance, terms):
+                return None
+            return await place(broker, order, terms.wait, label)
+
+    placed = run(session())
+    if placed is None:
+        _answer_no(target)
+        ctx.exit(FAILED)
+    code = _tell(target, placed, resolved.instance)
+    if code:
+        ctx.exit(code)
+
+
+def _places(target: Target, terms: Terms) -> tuple[Target, str, str | None]:
+    """Tell NAME, SYMBOL and QUANTITY apart by their number."""
+    words = list(terms.words)
+    wanted = 1 if terms.quote_quantity is not None else 2
+    if len(words) == wanted + 1 and target.broker is None:
+        target = target.named(words.pop(0))
+    if len(words) != wanted:
+        what = "SYMBOL" if wanted == 1 else "SYMBOL QUANTITY"
+        also = " (--quote-quantity takes QUANTITY's place)" if wanted == 1 else ""
+        raise click.UsageError(f"expected [NAME] {what}{also}, got {len(terms.words)} words.")
+    return target, words[0], None if wanted == 1 else words[1]
+
+
+def _order(side: str, symbol: str, quantity: str | None, terms: Terms) -> Order:
+    from mts1b_brokers_core.foundation.orders import Order
+
+    kinds = {
+        (False, False): "market", (True, False): "limit", (False, True): "stop", (True, True): "stop_limit",
+    }  # fmt: skip
+    kind = kinds[terms.price is not None, terms.stop is not None]
+    fields: dict[str, Any] = {
+        "symbol": symbol,
+        "side": side,
+        "quantity": quantity,
+        "quote_quantity": terms.quote_quantity,
+        "order_type": kind,
+        "limit_price": terms.price,
+        "stop_price": terms.stop,
+        "time_in_force": terms.tif or "gtc",
+        "post_only": terms.post_only,
+    }
+    return Order(**fields, **({"idempotency_key": terms.key} if terms.key else {}))
+
+
+# --- asking ------------------------------------------------------------------------------------------
+
+
+async def _agreed(
+    broker: VenueClient, order: Order, found: Estimate, environment: str, instance: str, terms: Terms
+) -> bool:
+    """Say what is about to happen, on stderr, and ask unless told not to."""
+    from mts1b_brokers_core.checks.words import money, number
+
+    look = Look.of(sys.stderr)
+
+    def amount(value: Any, currency: str | None) -> str:
+        if value is None:
+            return "unknown"
+        return f"about {money(value, currency) if currency else number(value)}"
+
+    where = look.paint(environment.upper(), "red", bold=True) if environment == "live" else environment
+    account = getattr(broker, "account_id", None)
+    where = f"{where}, account {account}" if account else where
+    click.echo(
+        f"{instance} ({where}): {render.terms(order, found.currency)}; "
+        f"value {amount(found.value, found.currency)}, fee {amount(found.fee, found.fee_currency)}",
+        err=True,
+        color=look.colour,
+    )
+    for warning in found.warnings:
+        click.echo(f"  note: {warning}", err=True)
+    return terms.yes or await _asked("Place this order? [y/N] ")
+
+
+async def _asked(question: str) -> bool:
+    """Ask on the terminal while the broker goes on working; anything but yes is no."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+    click.echo(question, nl=False, err=True)
+
+    def read() -> None:
+        if not answer.done():
+            answer.set_result(sys.stdin.readline())
+
+    loop.add_reader(sys.stdin.fileno(), read)
+    try:
+        return (await answer).strip().lower() in ("y", "yes")
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+
+
+def _answer_no(target: Target) -> None:
+    if target.as_json:
+        fields = {"code": "not_agreed", "message": "not placed: the answer was no", "repeat_is_safe": True}
+        jsontext.emit({"error": {**fields, "next_step": ""}})
+    else:
+        click.echo("Not placed: the answer was no.", err=True)
+
+
+# --- answering ---------------------------------------------------------------------------------------
+
+_ANSWERS = {  # the error's code: the answer in one word
+    "order_rejected": "REJECTED by the venue",
+    "order_not_placed": "NOT PLACED",
+    "outcome_unknown": "UNKNOWN: the order may be live",
+}
+
+
+def _tell(target: Target, placed: Placed, instance: str) -> int:
+    """Print the answer and return its exit code."""
+    if placed.order is None:
+        assert placed.refusal is not None
+        return _refused(target, placed.refusal, placed.asked, instance)
+    after = placed.after
+    document: dict[str, Any] = {"order": placed.order, "fills": placed.fills}
+    if after is not None:
+        document["error"] = describe(after)
+    if target.as_json:
+        jsontext.emit(document)
+    else:
+        _show(placed)
+    if placed.order.status == "rejected":
+        return FAILED
+    return OK if after is None else AFTERWARDS
+
+
+def _show(placed: Placed) -> None:
+    from mts1b_brokers_core.checks.words import number
+
+    order = placed.order
+    assert order is not None
+    word = "REJECTED by the venue" if order.status == "rejected" else "confirmed"
+    filled = ""
+    if order.filled_quantity:
+        at = f" at {number(order.average_price)} on average" if order.average_price is not None else ""
+        filled = f", filled {number(order.filled_quantity)}{at}"
+    click.echo(f"{word}: {render.terms(order, None)} [{order.status}{filled}]")
+    click.echo(f"  order id {order.order_id}, at the venue {order.broker_order_id}")
+    if order.reason:
+        click.echo(f"  reason: {order.reason}")
+    for row in order.adjustments:
+        click.echo(f"  {row.field}: asked {row.asked}, sent {row.sent}: {row.reason}")
+    if placed.fills:
+        click.echo()
+        render.table(render.FILL_COLUMNS, map(render.fill_row, placed.fills), empty="")
+    if placed.after is not None:
+        click.echo(f"note: {placed.after.message}", err=True)
+
+
+def _refused(target: Target, error: BrokerError, asked: Order, instance: str) -> int:
+    if wants_traceback():
+        import traceback
+
+        traceback.print_exception(error)
+    code = exit_code(error)
+    follow_up = next_step(error)
+    if error.code == "outcome_unknown":
+        follow_up = (
+            f"don't place another; the same command with --key {asked.idempotency_key} asks what became of "
+            f"this one; `mts mts1b-brokers orders {instance}` lists it"
+        )
+    elif error.code == "order_not_placed":
+        certainty = getattr(error, "certainty", "probable")
+        follow_up = (
+            f"the same command with --key {asked.idempotency_key} tries again safely"
+            if certainty == "proven"
+            else f"its absence is only probable: look at `mts mts1b-brokers orders {instance} --all` first"
+        )
+    if target.as_json:
+        order = getattr(error, "order", None) or asked
+        jsontext.emit({"error": {**describe(error), "next_step": follow_up, "order": order}})
+        return code
+    denied = "DENIED, nothing was sent" if code != USAGE else "not placed"
+    answer = _ANSWERS.get(error.code, denied)
+    if error.code == "order_not_placed":
+        answer = f"{answer} ({getattr(error, 'certainty', 'probable')})"
+    look = Look.of(sys.stderr)
+    click.echo(f"{look.paint(answer, 'red', bold=True)}: {error.message}", err=True, color=look.colour)
+    words = getattr(error, "words", "")
+    if words and words not in error.message:
+        click.echo(f"  the venue's words: {words}", err=True)
+    if follow_up:
+        click.echo(f"  next: {follow_up}", err=True)
+    return code
