@@ -6,6 +6,7 @@ Feeds come from `read_recording`, `synthetic_market` or anything that yields mar
 
 from .accounts import BalanceView, PositionView
 from .book import Book, SelfTradePolicy
+from .csv_rows import RowProblem
 from .exchange import ExchangeConfig, SimulatedExchange
 from .feeds import BarEvent, DeltaEvent, MarketEvent, QuoteEvent, SnapshotEvent, TradeEvent, merge
 from .fees import CRYPTO_FEES, DEFAULT_FEES, EQUITY_FEES, FeeRule, VolumeTier
@@ -23,6 +24,9 @@ from .orders import (
     VenueFill,
     VenueOrder,
 )
+from .recordings import Recording, read_recording
+from .report import OptimismReport, optimism_report
+from .samples import SAMPLES, sample, sample_feed
 from .state import Epoch, VenueState
 from .venue import InProcessVenue, VenueStatus
 
@@ -36,6 +40,7 @@ __all__ = [
     "EQUITY_FEES",
     "ETH_USD",
     "FILL_MODELS",
+    "SAMPLES",
     "SPY",
     "BalanceView",
     "BarEvent",
@@ -51,13 +56,16 @@ __all__ = [
     "Latency",
     "MarketEvent",
     "MarketShape",
+    "OptimismReport",
     "PositionView",
     "QuoteEvent",
     "RecordedDelay",
+    "Recording",
     "Refusal",
     "ReplaceReply",
     "Report",
     "ReportKind",
+    "RowProblem",
     "SelfTradePolicy",
     "SimulatedExchange",
     "SnapshotEvent",
@@ -70,6 +78,10 @@ __all__ = [
     "VenueStatus",
     "VolumeTier",
     "merge",
+    "optimism_report",
+    "read_recording",
+    "sample",
+    "sample_feed",
     "spot",
     "synthetic_market",
     "us_share",

@@ -22,7 +22,7 @@ class Market:
 
     __slots__ = (
         "_bands", "base", "book", "calendar", "fee_digits", "full_depth", "has_bars", "instrument", "last",
-        "last_bar", "last_book_ns", "lot_units", "lots", "meter", "quote", "quote_digits", "rule", "stops",
+        "last_bar", "last_book_ns", "lot_units", "lots", "meter", "partial", "quote", "quote_digits", "rule", "stops",
         "ticks", "unplaced", "value_unit", "waiting",
     )  # fmt: skip
 
@@ -48,6 +48,8 @@ class Market:
         self.book = Book()
         #: True once the feed shows more than the best prices.
         self.full_depth = False
+        #: True where the book lost a frame: a level it doesn't show may be there all the same.
+        self.partial = False
         self.has_bars = False
         self.last_book_ns: int | None = None
         self.last: Decimal | None = None
@@ -89,6 +91,7 @@ class Market:
                 book.bids.clear_depth()
                 book.asks.clear_depth()
                 self.full_depth = True
+                self.partial = not (event.bids or event.asks)
             self._show_levels(BUY, event.bids, event)
             self._show_levels(SELL, event.asks, event)
             if type(event) is SnapshotEvent and (book.bids.keys or book.asks.keys):
@@ -139,7 +142,7 @@ class Market:
         if shown is not None:
             return shown.remaining
         known_down_to = book_side.depth_keys[0]  # for a quote that is also the best
-        return 0 if key > known_down_to else None
+        return 0 if key > known_down_to and not self.partial else None
 
     def place(self, order: WorkingOrder) -> None:
         """Set the queue ahead of an order that begins to rest: all that is displayed there."""

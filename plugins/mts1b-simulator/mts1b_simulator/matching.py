@@ -229,9 +229,13 @@ class Matcher:
         self._come_alive(market.reached(kind, BUY, low), now_ns)
         self._come_alive(market.reached(kind, SELL, high), now_ns)
 
-    def _come_alive(self, stops: list[WorkingOrder], now_ns: int) -> None:
+    def _come_alive(self, stops: list[WorkingOrder], now_ns: int, bar: BarEvent | None = None) -> None:
         for order in stops:
-            if not order.market.calendar.is_open(order.terms.session, now_ns):
+            calendar, session = order.market.calendar, order.terms.session
+            open_then = calendar.is_open(session, now_ns) if bar is None else (
+                calendar.meets(session, bar.start_ns, bar.ts_ns)
+            )  # fmt: skip
+            if not open_then:
                 order.market.add_stop(order)
                 continue
             order.triggered, order.updated_ns = True, now_ns
@@ -311,7 +315,7 @@ class Matcher:
         if market.stops:
             buys = market.reached(TriggerBy.LAST, BUY, market.ticks.floor(bar.high), since_ns=bar.start_ns)
             sells = market.reached(TriggerBy.LAST, SELL, market.ticks.ceiling(bar.low), since_ns=bar.start_ns)
-            self._come_alive([*buys, *sells], bar.ts_ns - 1)
+            self._come_alive([*buys, *sells], bar.ts_ns, bar)
         if market.waiting and market.bars_only:
             for order in market.waiting:
                 if order.open and order.accepted_ns <= bar.start_ns:
@@ -324,7 +328,7 @@ class Matcher:
     def _fill_at_worst(self, order: WorkingOrder, bar: BarEvent, budget: int) -> int:
         market = order.market
         lots = min(order.remaining, budget)
-        if lots <= 0 or not market.calendar.is_open(order.terms.session, bar.ts_ns - 1):
+        if lots <= 0 or not market.calendar.meets(order.terms.session, bar.start_ns, bar.ts_ns):
             return 0
         worst = market.ticks.ceiling(bar.high) if order.side == BUY else market.ticks.floor(bar.low)
         if not self._fund(order, [(worst, lots)], bar.ts_ns):
@@ -344,7 +348,7 @@ class Matcher:
             through = (order.price - beyond) * side > 0
             if order.accepted_ns > bar.start_ns or not (through or self._model.fills_on_bar_touch):
                 continue
-            if not market.calendar.is_open(order.terms.session, bar.ts_ns - 1):
+            if not market.calendar.meets(order.terms.session, bar.start_ns, bar.ts_ns):
                 continue
             lots = min(order.remaining, budget - used)
             used += lots

@@ -11,6 +11,7 @@ from mts1b_brokers_core.foundation.orders import Session
 from mts1b_brokers_core.platform.clock import from_ns, to_ns
 
 DAY_NS = 86_400_000_000_000
+HOUR_NS = 3_600_000_000_000
 
 _zone = lru_cache(maxsize=64)(ZoneInfo)
 
@@ -42,11 +43,21 @@ class Calendar:
         if not self._from <= ns < self._until:
             self._look_up(ns)
         ends = [end for name, end in self._open if _allowed(wanted, name)]
-        return max(ends) if ends else None
+        if not ends:
+            return None
+        end = max(ends)
+        # The extended day goes on where one session follows another at once.
+        return self.end_of_session(wanted, end) or end if wanted is Session.EXTENDED else end
 
     def is_open(self, wanted: Session, ns: int) -> bool:
         """Say whether an order for that session may trade now."""
         return not self._sessions or self.end_of_session(wanted, ns) is not None
+
+    def meets(self, wanted: Session, start_ns: int, end_ns: int) -> bool:
+        """Say whether a bar over [start, end) holds trading of that session; long ones are looked at hourly."""
+        if not self._sessions or self.is_open(wanted, end_ns - 1):
+            return True
+        return any(self.is_open(wanted, ns) for ns in range(start_ns, end_ns - HOUR_NS, HOUR_NS))
 
     def _look_up(self, ns: int) -> None:
         changes: list[int] = []

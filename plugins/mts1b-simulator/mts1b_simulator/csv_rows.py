@@ -1,0 +1,156 @@
+"""Lines of a recording with their numbers, and the problems found among them."""
+
+from __future__ import annotations
+
+import decimal
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from mts1b_brokers_core.platform.clock import to_ns
+
+
+@dataclass(frozen=True, slots=True)
+class RowProblem:
+    """What is wrong with a row: its line in the file (the first is 1); `dropped` where it was left out."""
+
+    line: int
+    what: str
+    dropped: bool = True
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.what}"
+
+
+class BadRow(Exception):
+    """A row that makes no sense; the text says why."""
+
+
+class CutShort(Exception):
+    """The packed data ends before its end."""
+
+
+class Rows:
+    """Iterates over numbered lines of text and collects problems."""
+
+    def __init__(self, source: Callable[[], Iterator[bytes]]) -> None:
+        self._lines = source()
+        self.line = 0
+        self.problems: list[RowProblem] = []
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            text = self._next()
+            if text is None:
+                return
+            if text:
+                yield text
+
+    def _next(self) -> str | None:
+        try:
+            raw = next(self._lines, None)
+        except CutShort as error:
+            # zlib hands out whole lines only, so what was read before is good
+            self.problem(
+                f"the file is cut short or damaged in its compression here ({error})", at=self.line + 1
+            )
+            return None
+        if raw is None:
+            return None
+        self.line += 1
+        try:
+            return raw.decode("utf-8-sig" if self.line == 1 else "utf-8").strip()
+        except UnicodeDecodeError:
+            self.problem("it is not UTF-8 text", text=repr(raw[:60]))
+            return ""
+
+    def first(self) -> str | None:
+        """Return the first line that isn't blank, or None."""
+        return next(iter(self), None)
+
+    def also(self, first: str) -> Iterator[str]:
+        """Iterate over a first line that was read already, and then the rest."""
+        yield first
+        yield from self
+
+    def problem(self, what: str, *, dropped: bool = True, text: str = "", at: int | None = None) -> None:
+        """Note what is wrong with the present line."""
+        self.problems.append(RowProblem(self.line if at is None else at, what, dropped, text[:200]))
+
+
+def ascending(stamps: Sequence[int], *, strictly: bool) -> list[int]:
+    """Return the places of a longest ascending run through the stamps.
+
+    So one stray stamp, however far ahead, costs itself and not the rows behind it. Of equal stamps the
+    first is kept where they must ascend `strictly`.
+    """
+    tails: list[int] = []  # the least stamp that ends a run of each length
+    ends: list[int] = []  # and its place
+    before: list[int] = [-1] * len(stamps)
+    for place, value in enumerate(stamps):
+        length = bisect_left(tails, value) if strictly else bisect_right(tails, value)
+        if length < len(tails):
+            if tails[length] == value:
+                continue
+            tails[length], ends[length] = value, place
+        else:
+            tails.append(value)
+            ends.append(place)
+        before[place] = ends[length - 1] if length else -1
+    run, place = [], ends[-1] if ends else -1
+    while place >= 0:
+        run.append(place)
+        place = before[place]
+    return run[::-1]
+
+
+def number(name: str, text: str) -> Decimal:
+    """Read a number that must be finite. Raises `BadRow`."""
+    if not text:
+        raise BadRow(f"{name} is missing")
+    try:
+        value = Decimal(text)
+    except decimal.InvalidOperation:
+        value = None
+    if value is None or not value.is_finite() or "_" in text:
+        raise BadRow(f"{name} is {text!r}, not a number")
+    return value
+
+
+def price(name: str, text: str) -> Decimal:
+    """Read a price, which must be above zero. Raises `BadRow`."""
+    value = number(name, text)
+    if value <= 0:
+        raise BadRow(f"{name} is {text}, not above zero")
+    return value
+
+
+def size(name: str, text: str) -> Decimal:
+    """Read a quantity, which can't be negative. Raises `BadRow`."""
+    value = number(name, text)
+    if value < 0:
+        raise BadRow(f"{name} is {text}, below zero")
+    return value
+
+
+def stamp(text: str) -> tuple[int, int | None]:
+    """Read a moment: nanoseconds since 1970 UTC, and the UTC offset it was written in (seconds).
+
+    A bare date has no offset and means 00:00 UTC. Raises `BadRow`, also for a time without zone.
+    """
+    if not text:
+        raise BadRow("the stamp is missing")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadRow(f"the stamp {text!r} is not a date or time") from None
+    if moment.tzinfo is None:
+        if len(text) > 10:
+            raise BadRow(f"the stamp {text!r} has no time zone")
+        return to_ns(moment.replace(tzinfo=UTC)), None
+    offset = moment.utcoffset()
+    assert offset is not None
+    return to_ns(moment), int(offset.total_seconds())
