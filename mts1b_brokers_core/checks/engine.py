@@ -161,7 +161,7 @@ class _Run:
             self._lost.add(result.name)
             question = BY_NAME.get(result.name)
             title = question.failed if question else result.title
-            cause = result.cause or result.text or "the check says no more"
+            cause = result.cause or "the plugin's own check says no more"
             cure = result.cure or "see the documentation of this broker"
             result = result.evolve(title=title, cause=cause, cure=cure)
         self.add(result)

@@ -106,7 +106,7 @@ async def ask_api(probe: Probe) -> CheckResult:
     if link is None:
         return _result("api", CheckState.OK, f"opened in {milliseconds(probe.opened_in)}", evidence=evidence)
     if link.in_process:
-        text = f"in process, {link.endpoint}" if link.endpoint else "in process"
+        text = link.endpoint if link.endpoint.startswith("in process") else f"in process, {link.endpoint}"
         return _result("api", CheckState.OK, text, evidence=evidence)
     took = evidence.get("round_trip_ms", evidence["opened_in_ms"])
     return _result("api", CheckState.OK, f"{link.endpoint}, {round(took)}ms", evidence=evidence)

@@ -66,21 +66,32 @@ def _guarantee(record: Record) -> tuple[str | None, str]:
     from mts1b_brokers_core.execution.client import VenueClient
     from mts1b_brokers_core.execution.port import VenueProfile, guarantee_of
 
-    package = record.value.partition(":")[0].partition(".")[0]
-    try:
-        module = importlib.import_module(f"{package}.client")
-    except ImportError:
+    adapter = _adapter(record)
+    if adapter is None:
         return None, "its class is not found without opening it"
-    for found in vars(module).values():
-        if isinstance(found, type) and found.__module__.startswith(package):
-            profile = getattr(found, "profile", None)
-            if isinstance(profile, VenueProfile):
-                return str(
-                    guarantee_of(profile, durable=True)
-                ), "with a journal on disk, as this command line opens it"
-            if issubclass(found, VenueClient):
-                return None, "its profile depends on its settings: see `test`"
+    profile = getattr(adapter, "profile", None)
+    if isinstance(profile, VenueProfile):
+        return str(
+            guarantee_of(profile, durable=True)
+        ), "with a journal on disk, as this command line opens it"
+    if issubclass(adapter, VenueClient):
+        return None, "it depends on the settings"
     return None, "this adapter keeps no journal: one key may become two orders"
+
+
+def _adapter(record: Record) -> type | None:
+    """Return the adapter's class from its `client` module, or from the plugin module itself."""
+    plugin = record.value.partition(":")[0]
+    package = plugin.partition(".")[0]
+    for name in (f"{package}.client", plugin):
+        try:
+            module = importlib.import_module(name)
+        except ImportError:
+            continue
+        for found in vars(module).values():
+            if isinstance(found, type) and found.__module__ == name and hasattr(found, "get_open_orders"):
+                return found
+    return None
 
 
 def _settings(model: Any) -> list[tuple[str, str, str]]:

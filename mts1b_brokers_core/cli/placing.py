@@ -52,6 +52,8 @@ class Placed:
     refusal: BrokerError | None = None
     fills: tuple[Fill, ...] = ()
     after: BrokerError | None = None
+    #: Whether submitting the same key again is a question, never a second order.
+    repeatable: bool = False
 
 
 async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | None, label: str) -> Placed:
@@ -65,7 +67,7 @@ async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | Non
     try:
         confirmed = await _submit(broker, order, label)
         if isinstance(confirmed, BrokerError):
-            return Placed(order, refusal=confirmed)
+            return Placed(order, refusal=confirmed, repeatable=repeatable(broker))
         if wait is None or reader is None:
             return Placed(order, confirmed)
         return await _waited(broker, order, confirmed, wait, reader, label)
@@ -74,17 +76,31 @@ async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | Non
             await reader.close()
 
 
+def repeatable(broker: VenueClient) -> bool:
+    """True where a later process that submits the same key gets this order's answer, not a second order."""
+    guarantee = getattr(broker, "guarantee", None)
+    return guarantee is not None and guarantee != "this process only"
+
+
+def unknown_next_step(key: str, orders: str, *, repeatable: bool) -> str:
+    """Say how to find out about an order of unknown outcome; `orders` is the command that lists them."""
+    if repeatable:
+        return (
+            f"the same command with --key {key} asks what became of it, and places no second one; `{orders}`"
+        )
+    return f"place no other before you have looked at the venue itself and with `{orders}`"
+
+
 async def _submit(broker: VenueClient, order: Order, label: str) -> Order | BrokerError:
     """Submit and return the order or the refusal; what proves nothing is `OutcomeUnknown`."""
     try:
         async with Spinner(f"{label}: placing"):
             return await broker.submit(order)
     except asyncio.CancelledError:
-        click.echo(
-            f"interrupted while the order was on its way: it may be live. The same command with "
-            f"--key {order.idempotency_key} asks what became of it and places no second one.",
-            err=True,
+        how = unknown_next_step(
+            order.idempotency_key, f"mts mts1b-brokers orders {broker.name}", repeatable=repeatable(broker)
         )
+        click.echo(f"interrupted while the order was on its way: it may be live.\n  next: {how}", err=True)
         raise
     except (OutcomeUnknown, *NOT_PLACED) as error:
         return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,12 +37,16 @@ def columns(spec: str) -> list[Column]:
 
 
 def table(spec: str, rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """Write rows under their titles: with rich on a terminal, as aligned text in a pipe."""
+    """Write rows under their titles: as aligned text in a pipe, with rich on a terminal.
+
+    On a terminal a column in which no row has anything is left out, and rows that are wider than the
+    terminal are written one field a line, because an id that is cut short is of no use.
+    """
     heads, cells = columns(spec), [[cell(value) for value in row] for row in rows]
     if not cells:
         click.echo(empty)
     elif (look := out()).terminal and look.unicode:
-        _rich_table(heads, cells, look)
+        _on_terminal(heads, cells, look)
     else:
         for line in aligned(heads, cells):
             click.echo(line)
@@ -58,6 +63,32 @@ def aligned(heads: Sequence[Column], cells: Sequence[Sequence[str]]) -> list[str
         ).rstrip()
         for line in lines
     ]
+
+
+#: What rich puts between columns, and the least a folding column may have.
+_GAP, _LEAST = 3, 24
+
+
+def _on_terminal(heads: list[Column], cells: list[list[str]], look: Look) -> None:
+    used = [index for index in range(len(heads)) if any(row[index] != _NOTHING for row in cells)]
+    heads, cells = [heads[index] for index in used], [[row[index] for index in used] for row in cells]
+    if not heads:
+        return
+    widths = [
+        max(len(row[index]) for row in [[head.title for head in heads], *cells])
+        for index in range(len(heads))
+    ]
+    needed = [min(width, _LEAST) if head.fold else width for width, head in zip(widths, heads, strict=True)]
+    if sum(needed) + _GAP * (len(heads) - 1) <= shutil.get_terminal_size().columns:
+        _rich_table(heads, cells, look)
+        return
+    title = max(len(head.title) for head in heads)
+    for number, row in enumerate(cells):
+        if number:
+            click.echo()
+        for head, text in zip(heads, row, strict=True):
+            if text != _NOTHING:
+                click.echo(f"{look.paint(head.title.ljust(title), 'cyan')}  {text}", color=look.colour)
 
 
 def _rich_table(heads: Sequence[Column], cells: Sequence[Sequence[str]], look: Look) -> None:

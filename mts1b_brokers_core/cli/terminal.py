@@ -40,7 +40,7 @@ class Look:
 
     def paint(self, text: str, colour: str, *, bold: bool = False) -> str:
         """Colour a text where colours are shown."""
-        return click.style(text, fg=colour, bold=bold) if self.colour else text
+        return click.style(text, fg=colour, bold=bold or None) if self.colour else text
 
 
 def out() -> Look:

@@ -17,7 +17,6 @@ from .terminal import Look, Spinner
 
 if TYPE_CHECKING:
     from mts1b_brokers_core.execution.client import VenueClient
-    from mts1b_brokers_core.foundation.errors import BrokerError
     from mts1b_brokers_core.foundation.orders import Order
 
     from .estimate import Estimate
@@ -50,9 +49,7 @@ def _options(function: Any) -> Any:
             ),
             click.option("--price", metavar="P", help="Limit price; without it a market order."),
             click.option("--stop", metavar="P", help="Stop price: the order waits until it is reached."),
-            click.option(
-                "--tif", type=click.Choice(_TIFS), help="Time in force.  [default: gtc]"
-            ),
+            click.option("--tif", type=click.Choice(_TIFS), help="Time in force.  [default: gtc]"),
             click.option("--post-only", is_flag=True, help="Refuse to take liquidity."),
             click.option(
                 "--quote-quantity", metavar="AMOUNT", help="Spend an amount, instead of a QUANTITY."
@@ -80,8 +77,7 @@ _HELP = """
 
     Exits with 0 where the venue confirmed the order, 1 where it was denied, rejected or not placed, 2
     where the command line or the configuration is wrong, 3 where the outcome is unknown: it may be live,
-    and the same command with the --key shown asks again without ever placing a second order; 4 where it
-    is confirmed but what --wait asked for did not come.
+    and what to do next is said; 4 where it is confirmed but what --wait asked for did not come.
 
     At live, `--environment live` must be given here, on the command line.
     """
@@ -242,8 +238,7 @@ _ANSWERS = {  # the error's code: the answer in one word
 def _tell(target: Target, placed: Placed, instance: str) -> int:
     """Print the answer and return its exit code."""
     if placed.order is None:
-        assert placed.refusal is not None
-        return _refused(target, placed.refusal, placed.asked, instance)
+        return _refused(target, placed, instance)
     after = placed.after
     document: dict[str, Any] = {"order": placed.order, "fills": placed.fills}
     if after is not None:
@@ -280,25 +275,25 @@ def _show(placed: Placed) -> None:
         click.echo(f"note: {placed.after.message}", err=True)
 
 
-def _refused(target: Target, error: BrokerError, asked: Order, instance: str) -> int:
+def _refused(target: Target, placed: Placed, instance: str) -> int:
+    from .placing import unknown_next_step
+
+    error, asked = placed.refusal, placed.asked
+    assert error is not None
     if wants_traceback():
         import traceback
 
         traceback.print_exception(error)
     code = exit_code(error)
     follow_up = next_step(error)
+    where = f" --environment {target.environment}" if target.environment else ""
+    orders = f"mts mts1b-brokers orders {instance}{where}"
     if error.code == "outcome_unknown":
-        follow_up = (
-            f"don't place another; the same command with --key {asked.idempotency_key} asks what became of "
-            f"this one; `mts mts1b-brokers orders {instance}` lists it"
-        )
+        follow_up = unknown_next_step(asked.idempotency_key, orders, repeatable=placed.repeatable)
     elif error.code == "order_not_placed":
-        certainty = getattr(error, "certainty", "probable")
-        follow_up = (
-            f"the same command with --key {asked.idempotency_key} tries again safely"
-            if certainty == "proven"
-            else f"its absence is only probable: look at `mts mts1b-brokers orders {instance} --all` first"
-        )
+        again = f"the same command with --key {asked.idempotency_key} tries again"
+        proven = getattr(error, "certainty", "probable") == "proven"
+        follow_up = again if proven else f"its absence is only probable: look with `{orders} --all` first"
     if target.as_json:
         order = getattr(error, "order", None) or asked
         jsontext.emit({"error": {**describe(error), "next_step": follow_up, "order": order}})
