@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import importlib_metadata  # noqa: F401 - it puts its finder on the path once, which `site` must not take back
 import pytest
 
 PLUGIN = '''

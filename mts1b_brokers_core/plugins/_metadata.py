@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import importlib_metadata
-
 _FOLDER = ".dist-info"
 _VALUE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?")
 
@@ -30,19 +28,13 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-def version_of(distribution: str) -> str:
-    """Return an installed distribution's version, or `0+unknown` where it is not installed."""
-    try:
-        return str(importlib_metadata.version(distribution))
-    except importlib_metadata.PackageNotFoundError:
-        return "0+unknown"
-
-
 def scan(group: str) -> list[Entry]:
     """List a group's entry points on the whole path, and the distributions whose entry points can't be read.
 
     Of a distribution found twice the first counts, as it does for imports.
     """
+    import importlib_metadata  # takes longer to import than the rest of this room
+
     found: list[Entry] = []
     seen: set[str] = set()
     for dist in importlib_metadata.distributions():

@@ -226,8 +226,7 @@ def _refusal(
     for hook, impl in impls.items():
         if hook not in known and not impl.optionalhook:
             return PluginRefused(
-                f"it implements {hook}, which is no hook",
-                f"the hooks are {', '.join(sorted(known))}",
+                f"it implements {hook}, which is no hook", f"the hooks are {', '.join(sorted(known))}"
             )
         if inspect.iscoroutinefunction(impl.function) or inspect.isasyncgenfunction(impl.function):
             return PluginRefused(

@@ -141,7 +141,6 @@ class Opening:
 
     async def __aenter__(self) -> VenueClient:
         broker, _ = await self._open()
-        _offer_close(broker, self._stack.aclose)
         return cast("VenueClient", broker)
 
     async def __aexit__(
@@ -156,7 +155,7 @@ class Opening:
         broker, served = await self._open()
         if served or not hasattr(broker, "close"):
             try:
-                _offer_close(broker, self._stack.aclose, always=True)
+                _give_close(broker, self._stack.aclose)
             except BrokerError:
                 await self._stack.aclose()
                 raise
@@ -207,15 +206,11 @@ async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol
     return await stack.enter_async_context(broker), served
 
 
-def _offer_close(broker: object, close: Callable[[], Awaitable[None]], *, always: bool = False) -> None:
+def _give_close(broker: object, close: Callable[[], Awaitable[None]]) -> None:
     """Give the object itself a `close` that leaves its context; its type stays as it is."""
-    if hasattr(broker, "close") and not always:
-        return
     try:
         object.__setattr__(broker, "close", close)
     except AttributeError:
-        if not always:
-            return
         raise BrokerError(
             f"a {type(broker).__name__} has no close and takes no attributes.",
             operation="open",

@@ -12,7 +12,7 @@ import pytest
 
 from mts1b_brokers_core.foundation.capabilities import ManifestHead, _plain_head, parse_head
 from mts1b_brokers_core.foundation.errors import InvalidInput
-from mts1b_brokers_core.plugins._metadata import group_lines, malformed_line, scan, version_of
+from mts1b_brokers_core.plugins._metadata import group_lines, malformed_line, scan
 from mts1b_brokers_core.plugins.records import PluginState
 from mts1b_brokers_core.plugins.registry import Registry
 
@@ -232,4 +232,3 @@ def test_the_scan_reads_versions_from_folders(site: Any) -> None:
         "1.2.3rc1+local.4",
         "v.plugin",
     )
-    assert version_of("no-such-distribution-at-all") == "0+unknown"

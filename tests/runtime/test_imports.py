@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +56,11 @@ def test_the_root_has_at_most_sixty_names_and_each_is_what_it_says() -> None:
     assert all(getattr(mts1b_brokers_core, name) is not None for name in names)
     with pytest.raises(AttributeError, match="no attribute 'Ordr'"):
         _ = mts1b_brokers_core.Ordr  # type: ignore[attr-defined]
+
+
+def test_the_version_is_the_distributions() -> None:
+    project = tomllib.loads((Path(mts1b_brokers_core.__file__).parents[1] / "pyproject.toml").read_text())
+    assert mts1b_brokers_core.__version__ == project["project"]["version"]
 
 
 def test_foundation_gives_every_public_name_of_its_modules() -> None:
