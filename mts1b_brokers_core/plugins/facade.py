@@ -7,7 +7,6 @@ import logging
 import queue
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pluggy
@@ -41,15 +40,6 @@ class PluginRefused(Exception):
         self.remedy = remedy
 
 
-@dataclass(frozen=True, slots=True)
-class ObserverFailure:
-    """An observer that raised: which plugin, which hook, what."""
-
-    plugin: str
-    hook: str
-    error: str
-
-
 class Facade:
     """Registers plugin modules and calls their hooks, each with its own types."""
 
@@ -64,8 +54,8 @@ class Facade:
         self._lock = threading.Lock()
         #: Events that slow observers made us drop.
         self.dropped = 0
-        #: The last failure of each observing hook, by (plugin, hook).
-        self.failures: dict[tuple[str, str], ObserverFailure] = {}
+        #: What each observing hook raised last, by (plugin, hook).
+        self.failures: dict[tuple[str, str], str] = {}
 
     # --- registering -------------------------------------------------------------------------------
 
@@ -181,7 +171,7 @@ class Facade:
         except Exception as error:  # noqa: BLE001 - an observer's failure must not reach orders or other observers
             if (name, hook) not in self.failures:
                 _log.warning("%s of plugin %s raised %s", hook, name, type(error).__name__)
-            self.failures[name, hook] = ObserverFailure(name, hook, repr(error))
+            self.failures[name, hook] = repr(error)
 
     def emit(self, event: BrokerEvent) -> None:
         """Queue an event for the observers and return at once; it costs nothing where nobody listens."""

@@ -99,7 +99,8 @@ class Record:
         self.state, self.cause, self.remedy = verdict.state, verdict.cause, verdict.remedy
 
     def read_head(self) -> None:
-        """Read the manifest's head; what goes wrong is kept for the verdict."""
+        """Read the manifest's head anew; what goes wrong is kept for the verdict."""
+        self.head = self._capabilities = None
         try:
             self._manifest = read_manifest(self.value)
             self.head = parse_head(self._manifest)
@@ -167,11 +168,9 @@ def judge_permission(record: Record, policy: Policy) -> Verdict | None:
 def judge_manifest(record: Record, policy: Policy) -> Verdict | None:
     """Refuse a manifest that is missing, unreadable, or speaks of another plugin."""
     problem, head = record.manifest_problem, record.head
-    if problem is not None:
-        remedy = problem.next_step or f"correct {FILE}"
-        return Verdict(PluginState.BAD_MANIFEST, problem.message.rstrip("."), remedy)
-    if head is None:
-        return Verdict(PluginState.BAD_MANIFEST, "the manifest was not read", "list again")
+    if problem is not None or head is None:
+        cause = problem.message.rstrip(".") if problem else "the manifest was not read"
+        return Verdict(PluginState.BAD_MANIFEST, cause, (problem and problem.next_step) or f"correct {FILE}")
     if head.name != record.name:
         cause = f"the manifest's name is {head.name}, the entry point's {record.name}"
         return Verdict(PluginState.BAD_MANIFEST, cause, "give both the same name")
@@ -208,12 +207,10 @@ def judge_conflicts(records: Iterable[Record], policy: Policy) -> dict[int, Verd
         preferred = policy.preferred(word)
         winners = [record for record in claimants if record.distribution == preferred]
         for record in claimants:
-            loses = len(winners) != 1 or (record not in winners and record.name == word)
-            if loses:
+            if len(winners) != 1 or (record not in winners and record.name == word):
+                cause = f"{names} both claim the name {word}"
                 remedy = f'uninstall one, or set registry.prefer.{word} = "<distribution>"'
-                verdicts[id(record)] = Verdict(
-                    PluginState.CONFLICT, f"{names} both claim the name {word}", remedy
-                )
+                verdicts[id(record)] = Verdict(PluginState.CONFLICT, cause, remedy)
     return verdicts
 
 

@@ -188,7 +188,9 @@ _registries: dict[Policy, Registry] = {}
 def registry(policy: Policy | None = None) -> Registry:
     """Return the process's registry for a policy, by default the one that the environment variables give."""
     key = policy_from(os.environ, {}) if policy is None else policy
-    return _registries.setdefault(key, Registry(key))
+    if key not in _registries:
+        _registries[key] = Registry(key)
+    return _registries[key]
 
 
 def installed_brokers() -> tuple[Record, ...]:

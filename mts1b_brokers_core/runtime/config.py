@@ -23,7 +23,7 @@ class Config:
     """What is configured: `instances` by name with their raw values, `place` names the source in messages."""
 
     place: str
-    instances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    instances: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)  # may hold secrets
     policy: Policy = field(default_factory=Policy)
 
 
@@ -96,16 +96,14 @@ def _checked(data: Mapping[str, Any], place: str, environ: Mapping[str, str]) ->
     for name, values in brokers.items():
         _table(values, f"brokers.{name}", place)
         check_instance(name, place)
-    return Config(
-        place, brokers, policy_from(environ, _table(data.get("registry", {}), "registry", place), place)
-    )
+    registry = _table(data.get("registry", {}), "registry", place)
+    return Config(place, brokers, policy_from(environ, registry, place))
 
 
 def _table(value: object, name: str, place: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ConfigurationError(
-            f"{name} in {place} is not a table.", next_step=f"write [{name}] above its keys"
-        )
+        cure = f"write [{name}] above its keys"
+        raise ConfigurationError(f"{name} in {place} is not a table.", next_step=cure)
     return value
 
 

@@ -15,6 +15,7 @@ from mts1b_brokers_core.foundation.errors import (
     BrokerError,
     BrokerFailed,
     IdempotencyConflict,
+    OrderDenied,
     OrderNotFound,
     UnknownInstance,
     nearest,
@@ -210,6 +211,9 @@ class BrokerHub:
             raise
         try:
             return await broker.submit(order, **options)
+        except OrderDenied:  # nothing was sent
+            self._release(claimed)
+            raise
         finally:
             if hasattr(broker, "outcome"):  # its journal answers from now on
                 self._release(claimed)

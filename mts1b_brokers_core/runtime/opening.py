@@ -33,10 +33,10 @@ class Request:
 
     name: str
     instance: str | None = None
-    config: ConfigSource = None
+    config: ConfigSource = field(default=None, repr=False)  # this and what follows may hold secrets
     clock: Clock | None = None
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    arguments: Mapping[str, object] = field(default_factory=dict, repr=False)
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

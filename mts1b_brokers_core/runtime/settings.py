@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretBytes, SecretStr
@@ -29,7 +29,7 @@ class Given:
     """One value somebody gave: `place` is the words by which a message names where."""
 
     path: Path_
-    value: object
+    value: object = field(repr=False)  # may be a secret
     kind: SourceKind
     place: str
 
@@ -52,14 +52,11 @@ def variable(instance: str, *path: str) -> str:
 
 def broker_of(instance: str, config: Config, environ: Mapping[str, str]) -> str:
     """Return the broker an instance uses: the key `broker`, by default the instance's own name."""
-    value = environ.get(variable(instance, "broker")) or config.instances.get(instance, {}).get(
-        "broker", instance
-    )
-    if not isinstance(value, str):
-        raise ConfigurationError(
-            f"brokers.{instance}.broker in {config.place} is {value!r}, expected a name."
-        )
-    return value
+    listed = config.instances.get(instance, {}).get("broker", instance)
+    value = environ.get(variable(instance, "broker")) or listed
+    if isinstance(value, str):
+        return value
+    raise ConfigurationError(f"brokers.{instance}.broker in {config.place} is {value!r}, expected a name.")
 
 
 def gather(
@@ -155,14 +152,11 @@ def is_secret(name: str, annotation: object) -> bool:
 
 def _from_file(model: type[BrokerSettings], instance: str, config: Config) -> Iterator[Given]:
     table = {key: value for key, value in config.instances.get(instance, {}).items() if key != "broker"}
-    return _flat(
-        model,
-        table,
-        (),
-        "file",
-        lambda path: f"{path[-1]} in {config.place} [{'.'.join(('brokers', instance, *path[:-1]))}]",
-        also=("broker",),
-    )
+
+    def place(path: Path_) -> str:
+        return f"{path[-1]} in {config.place} [{'.'.join(('brokers', instance, *path[:-1]))}]"
+
+    return _flat(model, table, (), "file", place)
 
 
 def _from_environment(
@@ -175,7 +169,7 @@ def _from_environment(
         path = tuple(name.removeprefix(prefix).lower().split("__"))
         if path == ("broker",):
             continue
-        annotation = _annotation(model, path, name, also=("broker",))
+        annotation = _annotation(model, path, name)
         yield Given(path, _from_text(annotation, environ[name]), "environment", name)
 
 
@@ -184,12 +178,11 @@ def _flat(
     values: Mapping[str, object],
     prefix: Path_,
     kind: SourceKind,
-    place: Any,
-    also: tuple[str, ...] = (),
+    place: Callable[[Path_], str],
 ) -> Iterator[Given]:
     for key, value in values.items():
         path = (*prefix, key)
-        annotation = _annotation(model, (key,), place(path), also)
+        annotation = _annotation(model, (key,), place(path))
         inner = _model_in(annotation)
         if inner is not None and isinstance(value, BaseModel):
             value = {name: getattr(value, name) for name in value.model_fields_set}
@@ -199,11 +192,11 @@ def _flat(
             yield Given(path, value, kind, place(path))
 
 
-def _annotation(model: type[BaseModel], path: Path_, place: str, also: tuple[str, ...] = ()) -> object:
+def _annotation(model: type[BaseModel], path: Path_, place: str) -> object:
     """Return the declared type of a setting. Raises `UnknownSetting` with the nearest right key."""
     fields = model.model_fields
     if path[0] not in fields:
-        close = nearest(path[0], [*fields, *also])
+        close = nearest(path[0], [*fields, "broker"] if issubclass(model, BrokerSettings) else fields)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(sorted(fields))}"
         raise UnknownSetting(f"{place} is no setting.", next_step=hint)
     annotation = fields[path[0]].annotation
@@ -211,9 +204,8 @@ def _annotation(model: type[BaseModel], path: Path_, place: str, also: tuple[str
         return annotation
     inner = _model_in(annotation)
     if inner is None:
-        raise UnknownSetting(
-            f"{place} is no setting: {path[0]} has no keys of its own.", next_step=f"set {path[0]}"
-        )
+        problem = f"{place} is no setting: {path[0]} has no keys of its own."
+        raise UnknownSetting(problem, next_step=f"set {path[0]}")
     return _annotation(inner, path[1:], place)
 
 
@@ -222,10 +214,8 @@ def _alternatives(annotation: object) -> tuple[object, ...]:
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:
-    kinds = (
-        kind for kind in _alternatives(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)
-    )
-    return next(kinds, None)
+    kinds = (kind for kind in _alternatives(annotation) if isinstance(kind, type))
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def _from_text(annotation: object, text: str) -> object:

@@ -105,7 +105,7 @@ def test_observers_see_every_event_in_order_whatever_another_observer_does(
     assert facade.flush()
     assert seen == list(range(100))
     assert threads == {"mts1b-observers"}
-    assert facade.failures["failing", "mts1b_event"].error == "RuntimeError('secret words')"
+    assert facade.failures["failing", "mts1b_event"] == "RuntimeError('secret words')"
     assert [record.getMessage() for record in caplog.records] == [
         "mts1b_event of plugin failing raised RuntimeError"
     ]

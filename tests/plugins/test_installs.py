@@ -51,11 +51,12 @@ def test_an_editable_install_by_a_path_file_sees_edits(site: Any, tmp_path: Path
     info.rename(site.folder / info.name)
     sys.path.append(str(checkout))  # what the .pth line does
     plugins = Registry()
-    assert plugins.get("edited").environments == ("paper",)
+    assert plugins.get("edited").capabilities.environments == ("paper",)
     manifest = checkout / "mts1b_broker_edited" / "capabilities.toml"
     manifest.write_text(manifest.read_text().replace("paper", "sandbox"))
     plugins.records()
     assert plugins.get("edited").environments == ("sandbox",)
+    assert plugins.get("edited").capabilities.environments == ("sandbox",)
     assert loads(plugins, "edited")
 
 

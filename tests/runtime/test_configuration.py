@@ -172,6 +172,9 @@ def test_wrong_types_name_the_place_and_hide_secrets(zeta: Any, monkeypatch: pyt
         settings_of("zeta", config=mapping)
     assert "443322" not in str(caught.value)
     assert "776655" not in str(caught.value)
+    request = Request("zeta", config=mapping, arguments={"api_key": "998877"})
+    everything = repr((request, resolve(request), load_config(mapping)))
+    assert not [secret for secret in ("443322", "776655", "998877") if secret in everything]
     assert "float 0.5" in str(caught.value)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mts1b_brokers_core import BrokerHub, IdempotencyConflict, Order, Side
+from mts1b_brokers_core import BrokerHub, IdempotencyConflict, Order, OrderDenied, Side
 from mts1b_brokers_core.foundation.errors import (
     BrokerClosed,
     BrokerFailed,
@@ -190,6 +190,20 @@ async def test_a_key_belongs_to_one_instance(brokers: Any) -> None:
             await hub.submit("fund-a", child)
         with pytest.raises(UnknownInstance):
             await hub.submit("fund-z", ORDER)
+
+
+async def test_a_key_that_was_denied_is_free_again(site: Any, plugin_code: str) -> None:
+    denying = (
+        "if order.tag == 'deny':\n            raise OrderDenied('no.')\n        self.orders.append(order)"
+    )
+    code = "from mts1b_brokers_core import OrderDenied\n" + plugin_code
+    site.broker("zeta", code.replace("self.orders.append(order)", denying))
+    config = {"brokers": {"fund-a": {"broker": "zeta"}, "fund-b": {"broker": "zeta"}}}
+    async with BrokerHub.from_config(config) as hub:
+        with pytest.raises(OrderDenied):
+            await hub.submit("fund-a", ORDER.model_copy(update={"tag": "deny"}))
+        await hub.submit("fund-b", ORDER)
+        assert [len(hub[name].orders) for name in hub] == [0, 1]
 
 
 async def test_the_journals_of_the_others_are_asked_and_nothing_is_kept_twice(
