@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mts1b_brokers_core.foundation.errors import StateUnwritable
 from mts1b_brokers_core.foundation.ids import uuid7
-from mts1b_brokers_core.platform.sqlite import Lock
+from mts1b_brokers_core.platform.locks import Lock
 
 
 class Owner:
