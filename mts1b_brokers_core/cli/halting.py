@@ -73,16 +73,15 @@ def _flags(target: Target) -> list[tuple[dict[str, Any], Halt]]:
     from mts1b_brokers_core.execution.ownership import Halt
 
     config = target.load()
-    instance = target.broker or only_name(config)
-    found = _instance(instance, config)
+    instance = _instance(target.broker or only_name(config), config)
     chosen = target.environment or _given(instance, "environment", config)
     named = _given(instance, "state_path", config)
     if named:
         path = Path(named).expanduser()
-        return [({"instance": found, "environment": chosen or "any", "journal": str(path)}, Halt(path))]
-    journals = _journals(found, [chosen] if chosen else _environments(instance, found, config))
+        return [({"instance": instance, "environment": chosen or "any", "journal": str(path)}, Halt(path))]
+    journals = _journals(instance, [chosen] if chosen else _environments(instance, config))
     return [
-        ({"instance": found, "environment": environment, "journal": str(path)}, Halt(path))
+        ({"instance": instance, "environment": environment, "journal": str(path)}, Halt(path))
         for environment, path in journals.items()
     ]
 
@@ -111,14 +110,14 @@ def _given(instance: str, key: str, config: Config) -> str | None:
     return None if value is None else str(value)
 
 
-def _environments(asked: str, instance: str, config: Config) -> list[str]:
+def _environments(instance: str, config: Config) -> list[str]:
     from mts1b_brokers_core.runtime.state import state_folder
 
     broker = _given(instance, "broker", config) or instance
     declared = [
         environment
         for record in records(config)
-        if broker in record.words or asked in record.words
+        if broker in record.words
         for environment in (record.head.environments if record.head else ())
     ]
     journals = sorted((state_folder() / instance).glob("*.journal"))

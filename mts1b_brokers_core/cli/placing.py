@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,12 @@ class Placed:
     after: BrokerError | None = None
     #: Whether submitting the same key again is a question, never a second order.
     repeatable: bool = False
+
+    def troubled(self, error: Exception) -> Placed:
+        """Return the same answer with what went wrong after it: it takes nothing back."""
+        if self.order is None or self.after is not None:
+            return self
+        return replace(self, after=_worded(error))
 
 
 async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | None, label: str) -> Placed:
@@ -105,8 +111,7 @@ async def _submit(broker: VenueClient, order: Order, label: str) -> Order | Brok
     except (OutcomeUnknown, *NOT_PLACED) as error:
         return error
     except Exception as error:  # noqa: BLE001 - whatever else a submit dies of, the order may have left by then
-        what = error.message if isinstance(error, BrokerError) else f"{type(error).__name__}: {error}"
-        unknown = OutcomeUnknown(what, order=order, broker=broker.name, operation="submit")
+        unknown = OutcomeUnknown(_worded(error).message, order=order, broker=broker.name, operation="submit")
         unknown.__cause__ = error
         return unknown
 
@@ -128,11 +133,20 @@ async def _waited(
             )
     except BrokerError as error:
         after = error
-        with suppress(BrokerError):
-            order = await broker.outcome(confirmed.idempotency_key)
+        if hasattr(broker, "outcome"):
+            with suppress(BrokerError):
+                order = await broker.outcome(confirmed.idempotency_key)
     except Exception as error:  # noqa: BLE001 - the order is confirmed: nothing later may hide that
-        after = BrokerError(f"{type(error).__name__}: {error}", broker=broker.name, operation="wait_for")
+        after = _worded(error)
+    except asyncio.CancelledError:
+        ids = f"order id {confirmed.order_id}, at the venue {confirmed.broker_order_id}"
+        click.echo(f"confirmed: {ids}; interrupted while waiting, nothing was cancelled.", err=True)
+        raise
     return Placed(asked, order, fills=await reader.of(order), after=after)
+
+
+def _worded(error: Exception) -> BrokerError:
+    return error if isinstance(error, BrokerError) else BrokerError(f"{type(error).__name__}: {error}")
 
 
 class _FillReader:

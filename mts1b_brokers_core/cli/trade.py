@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import jsontext, render
-from .failures import AFTERWARDS, FAILED, OK, USAGE, describe, exit_code, next_step, wants_traceback
+from .failures import FAILED
 from .options import Target, complete_name, target_options
 from .session import run
 from .terminal import Look, Spinner
@@ -104,6 +104,7 @@ def sell_command(ctx: click.Context, /, target: Target, **given: Any) -> None:
 def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
     from mts1b_brokers_core.runtime.opening import Opening, resolve
 
+    from .answers import code_of, tell
     from .estimate import estimate
     from .placing import place
 
@@ -121,19 +122,25 @@ def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
 
     async def session() -> Placed | None:
         label = f"{resolved.instance}: {side} {symbol}"
-        async with Spinner(f"{label}: opening") as spinner, Opening(request) as broker:
-            found = await estimate(broker, order)
-            spinner.stop()
-            if not await _agreed(broker, order, found, environment, resolved.instance, terms):
-                return None
-            return await place(broker, order, terms.wait, label)
+        placed: Placed | None = None
+        try:
+            async with Spinner(f"{label}: opening") as spinner, Opening(request) as broker:
+                found = await estimate(broker, order)
+                spinner.stop()
+                if await _agreed(broker, order, found, environment, resolved.instance, terms):
+                    placed = await place(broker, order, terms.wait, label)
+        except Exception as error:
+            if placed is None:
+                raise
+            return placed.troubled(error)
+        return placed
 
     placed = run(session())
     if placed is None:
         _answer_no(target)
         ctx.exit(FAILED)
-    code = _tell(target, placed, resolved.instance)
-    if code:
+    tell(target, placed, resolved.instance)
+    if code := code_of(placed):
         ctx.exit(code)
 
 
@@ -224,89 +231,3 @@ def _answer_no(target: Target) -> None:
         jsontext.emit({"error": {**fields, "next_step": ""}})
     else:
         click.echo("Not placed: the answer was no.", err=True)
-
-
-# --- answering ---------------------------------------------------------------------------------------
-
-_ANSWERS = {  # the error's code: the answer in one word
-    "order_rejected": "REJECTED by the venue",
-    "order_not_placed": "NOT PLACED",
-    "outcome_unknown": "UNKNOWN: the order may be live",
-}
-
-
-def _tell(target: Target, placed: Placed, instance: str) -> int:
-    """Print the answer and return its exit code."""
-    if placed.order is None:
-        return _refused(target, placed, instance)
-    after = placed.after
-    document: dict[str, Any] = {"order": placed.order, "fills": placed.fills}
-    if after is not None:
-        document["error"] = describe(after)
-    if target.as_json:
-        jsontext.emit(document)
-    else:
-        _show(placed)
-    if placed.order.status == "rejected":
-        return FAILED
-    return OK if after is None else AFTERWARDS
-
-
-def _show(placed: Placed) -> None:
-    from mts1b_brokers_core.checks.words import number
-
-    order = placed.order
-    assert order is not None
-    word = "REJECTED by the venue" if order.status == "rejected" else "confirmed"
-    filled = ""
-    if order.filled_quantity:
-        at = f" at {number(order.average_price)} on average" if order.average_price is not None else ""
-        filled = f", filled {number(order.filled_quantity)}{at}"
-    click.echo(f"{word}: {render.terms(order, None)} [{order.status}{filled}]")
-    click.echo(f"  order id {order.order_id}, at the venue {order.broker_order_id}")
-    if order.reason:
-        click.echo(f"  reason: {order.reason}")
-    for row in order.adjustments:
-        click.echo(f"  {row.field}: asked {row.asked}, sent {row.sent}: {row.reason}")
-    if placed.fills:
-        click.echo()
-        render.table(render.FILL_COLUMNS, map(render.fill_row, placed.fills), empty="")
-    if placed.after is not None:
-        click.echo(f"note: {placed.after.message}", err=True)
-
-
-def _refused(target: Target, placed: Placed, instance: str) -> int:
-    from .placing import unknown_next_step
-
-    error, asked = placed.refusal, placed.asked
-    assert error is not None
-    if wants_traceback():
-        import traceback
-
-        traceback.print_exception(error)
-    code = exit_code(error)
-    follow_up = next_step(error)
-    where = f" --environment {target.environment}" if target.environment else ""
-    orders = f"mts mts1b-brokers orders {instance}{where}"
-    if error.code == "outcome_unknown":
-        follow_up = unknown_next_step(asked.idempotency_key, orders, repeatable=placed.repeatable)
-    elif error.code == "order_not_placed":
-        again = f"the same command with --key {asked.idempotency_key} tries again"
-        proven = getattr(error, "certainty", "probable") == "proven"
-        follow_up = again if proven else f"its absence is only probable: look with `{orders} --all` first"
-    if target.as_json:
-        order = getattr(error, "order", None) or asked
-        jsontext.emit({"error": {**describe(error), "next_step": follow_up, "order": order}})
-        return code
-    denied = "DENIED, nothing was sent" if code != USAGE else "not placed"
-    answer = _ANSWERS.get(error.code, denied)
-    if error.code == "order_not_placed":
-        answer = f"{answer} ({getattr(error, 'certainty', 'probable')})"
-    look = Look.of(sys.stderr)
-    click.echo(f"{look.paint(answer, 'red', bold=True)}: {error.message}", err=True, color=look.colour)
-    words = getattr(error, "words", "")
-    if words and words not in error.message:
-        click.echo(f"  the venue's words: {words}", err=True)
-    if follow_up:
-        click.echo(f"  next: {follow_up}", err=True)
-    return code
