@@ -44,11 +44,24 @@ _BUILTIN = {
 }
 
 
+def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
+    if not asked or ctx.resilient_parsing:
+        return
+    from mts1b_brokers_core._version import __version__
+
+    click.echo(f"mts1b-brokers-core {__version__}")
+    ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     builtin=_BUILTIN,
     extensions=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version of this component.",
+)  # fmt: skip
 def brokers() -> None:
     """One small interface to every broker; each broker an installable package."""

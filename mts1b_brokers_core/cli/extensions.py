@@ -2,7 +2,7 @@
 
 A help page must cost hardly more than click itself, and importing a metadata library alone costs a
 third of that: where the path consists of folders, as it nearly always does, their entry_points.txt are
-read directly. Anything else (a zip on the path) goes through the registry's own reader.
+read directly. Anything else (a zip on the path) goes through the registry's own scan.
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ def installed(group: str) -> dict[str, Extension]:
 
 
 def _from_folders(group: str) -> Iterator[Extension]:
+    from mts1b_brokers_core.plugins._metadata import canonical, group_lines
+
     seen: set[str] = set()
     for place in sys.path:
         try:
@@ -100,31 +102,22 @@ def _from_folders(group: str) -> Iterator[Extension]:
             continue
         for name in sorted(names):
             distribution, _, version = name.removesuffix(_FOLDER).rpartition("-")
-            distribution = distribution.replace("_", "-").lower()
+            distribution = canonical(distribution)
             if distribution in seen or not distribution or distribution.startswith("~"):
                 continue
             seen.add(distribution)
             folder = os.path.join(place or ".", name)
-            for key, value in _lines(os.path.join(folder, "entry_points.txt"), group):
+            text = _text(os.path.join(folder, "entry_points.txt"))
+            for key, value in group_lines(text, group) if f"[{group}]" in text else ():
                 yield Extension(key, value, distribution, version, folder)
 
 
-def _lines(path: str, group: str) -> Iterator[tuple[str, str]]:
+def _text(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            text = file.read().decode("utf-8", "replace")
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
     except OSError:
-        return
-    header = f"[{group}]"
-    if header not in text:
-        return
-    inside = False
-    for line in map(str.strip, text.splitlines()):
-        if line.startswith("["):
-            inside = line == header
-        elif inside and "=" in line and not line.startswith("#"):
-            name, _, value = line.partition("=")
-            yield name.strip(), value.strip()
+        return ""
 
 
 def _from_registry(group: str) -> Iterator[Extension]:

@@ -18,6 +18,11 @@ import click
 if TYPE_CHECKING:
     from mts1b_brokers_core.foundation.errors import BrokerError
 
+#: What a group called without a command raises; click before 8.2 has none and only prints.
+_JUST_HELP: tuple[type[BaseException], ...] = tuple(
+    kind for kind in [getattr(click.exceptions, "NoArgsIsHelpError", None)] if kind is not None
+)
+
 OK, FAILED, USAGE, UNKNOWN, AFTERWARDS, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -120,7 +125,7 @@ def complain(message: str, next_step: str = "") -> None:
 
 
 def _usage(error: click.ClickException, *, as_json: bool) -> int:
-    if as_json and not isinstance(error, click.exceptions.NoArgsIsHelpError):
+    if as_json and not isinstance(error, _JUST_HELP):
         from .jsontext import emit
 
         step = ""

@@ -80,6 +80,8 @@ def _flags(target: Target) -> list[tuple[dict[str, Any], Halt]]:
         path = Path(named).expanduser()
         return [({"instance": instance, "environment": chosen or "any", "journal": str(path)}, Halt(path))]
     journals = _journals(instance, [chosen] if chosen else _environments(instance, config))
+    if not journals:
+        raise click.UsageError(f"no environment of {instance} is known; name it with --environment.")
     return [
         ({"instance": instance, "environment": environment, "journal": str(path)}, Halt(path))
         for environment, path in journals.items()

@@ -110,7 +110,7 @@ def _test(target: Target, config: Config, symbol: str | None, *, alone: bool) ->
                 Opening(request), extra=extra, symbol=symbol, listener=tell, tracebacks=wants_traceback()
             )
 
-    return run(session())
+    return run(session(), prints=True)
 
 
 def _show(name: str, result: CheckResult, look: Look) -> None:

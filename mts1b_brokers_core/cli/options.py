@@ -86,17 +86,17 @@ def nested(pairs: tuple[str, ...]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         path = key.strip().replace("-", "_").split(".")
         if not equals or not all(path):
-            raise click.UsageError(f"--set {pair}: expected key=value, e.g. --set gates.read_only=true.")
+            raise click.UsageError(f"--set {key}: expected key=value, e.g. --set gates.read_only=true.")
         table = tree
         for part in path[:-1]:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise click.UsageError(f"--set {pair}: {part} was set to a value before.")
-        table[path[-1]] = _value(pair, text.strip())
+                raise click.UsageError(f"--set {key}: {part} was set to a value before.")
+        table[path[-1]] = _value(key, text.strip())
     return tree
 
 
-def _value(pair: str, text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     if not text.startswith("["):
         return text
     import tomllib
@@ -104,7 +104,7 @@ def _value(pair: str, text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
-        raise click.UsageError(f'--set {pair}: a list is written ["A", "B"].') from None
+        raise click.UsageError(f'--set {key}: a list is written ["A", "B"].') from None
 
 
 # --- the options themselves ----------------------------------------------------------------------------

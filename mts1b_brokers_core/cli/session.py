@@ -32,10 +32,11 @@ def with_broker(target: Target, label: str, work: Callable[[VenueClient], Awaita
     return run(session())
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], *, prints: bool = False) -> T:
     """Run asynchronous work to its end.
 
-    A broken connection is told apart from a closed output pipe, which means something else to a shell.
+    Unless the work itself prints, a broken pipe in it is a broken connection: to click, and so to a
+    shell, it would mean that nobody reads the output.
     """
     from mts1b_brokers_core.foundation.errors import VenueUnavailable
 
@@ -43,6 +44,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         try:
             return asyncio.run(work)
         except BrokenPipeError as error:
+            if prints:
+                raise
             raise VenueUnavailable("the connection broke.", next_step="try again") from error
 
 

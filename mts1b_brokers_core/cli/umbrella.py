@@ -26,8 +26,7 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
     cls=LazyGroup,
     extensions=COMPONENTS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Completion for your shell: see `mts --help` of your component, or "
-    'eval "$(_MTS_COMPLETE=bash_source mts)".',
+    epilog='Completion in bash: eval "$(_MTS_COMPLETE=bash_source mts)"; zsh and fish likewise.',
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,

@@ -16,22 +16,23 @@ import pytest
 
 from mts1b_brokers_core.platform.clock import RealClock
 
+from .conftest import command, environment
+
 PAPER = {"MTS1B_BROKERS__TOY__ENVIRONMENT": "paper"}
 
 
 class Terminal:
-    """A process on a terminal of its own."""
+    """A process that sees a terminal."""
 
     def __init__(self, toys: Any, *words: str, columns: int = 100, **environ: str) -> None:
         self.shown = b""
-        script = "from mts1b_brokers_core.cli.umbrella import main; main()"
-        environment = {
-            **os.environ, "PYTHONPATH": str(toys.folder), "TERM": "xterm-256color",
-            "COLUMNS": str(columns), **environ,
-        }  # fmt: skip
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            os.execve(sys.executable, [sys.executable, "-W", "error", "-c", script, *words], environment)
+        more = {"COLUMNS": str(columns), **environ}
+        self.fd, inner = pty.openpty()
+        self.process = subprocess.Popen(
+            command(*words, mts=True), env=environment(toys, more),
+            stdin=inner, stdout=inner, stderr=inner, start_new_session=True,
+        )  # fmt: skip
+        os.close(inner)
 
     def until(self, text: str) -> None:
         clock = RealClock()
@@ -53,14 +54,16 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.fd, text.encode())
 
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
     def end(self) -> tuple[int, str]:
         while self._read():
             pass
-        _, status = os.waitpid(self.pid, 0)
         os.close(self.fd)
         text = self.shown.decode()
         assert "Traceback" not in text
-        return os.waitstatus_to_exitcode(status), text.replace("\r\n", "\n")
+        return self.process.wait(20), text.replace("\r\n", "\n")
 
 
 def test_help_loads_no_component_and_names_what_is_there(toys: Any, process: Any) -> None:
@@ -78,6 +81,7 @@ def test_help_loads_no_component_and_names_what_is_there(toys: Any, process: Any
     assert (page.returncode, page.stderr) == (0, "")
     assert "toybox         Many toys." in page.stdout
     assert "mts-toybox" not in page.stdout
+    assert process("--version").stdout.startswith("mts1b-brokers-core ")
     versions = process("--version", mts=True).stdout
     assert "toybox 1.0\n" in versions
     called = process("toybox", "play", mts=True)
@@ -154,7 +158,7 @@ def test_the_shells_are_given_their_script(process: Any) -> None:
 
 
 def test_a_closed_pipe_is_quiet(toys: Any, process: Any) -> None:
-    for words in (("info", "toy"), ("buy", "toy", "BTC-USD", "1", "--yes")):
+    for words in (("info", "toy"), ("test", "toy"), ("buy", "toy", "BTC-USD", "1", "--yes")):
         reading, writing = os.pipe()
         os.close(reading)
         ended = subprocess.run(
@@ -165,6 +169,7 @@ def test_a_closed_pipe_is_quiet(toys: Any, process: Any) -> None:
         os.close(writing)
         assert "Traceback" not in ended.stderr
         assert "Broken" not in ended.stderr
+        assert "error" not in ended.stderr
         # A confirmed order stays confirmed, whoever reads the answer.
         assert ended.returncode == (0 if words[0] == "buy" else 1)
 
@@ -222,7 +227,7 @@ def test_an_order_is_asked_for(toys: Any, answer: str, code: int, words: str) ->
 def test_ctrl_c_at_the_question_places_nothing(toys: Any) -> None:
     terminal = Terminal(toys, *MTS, "buy", "toy", "BTC-USD", "0.01")
     terminal.until("[y/N] ")
-    terminal.type("\x03")
+    terminal.interrupt()
     code, text = terminal.end()
     assert code == 130
     assert text.endswith("Interrupted.\n")
@@ -232,7 +237,7 @@ def test_ctrl_c_at_the_question_places_nothing(toys: Any) -> None:
 def test_ctrl_c_while_an_order_is_on_its_way_says_that_it_may_be_live(toys: Any) -> None:
     terminal = Terminal(toys, *MTS, "buy", "toy", "BTC-USD", "0.01", "--yes", "--set", "fault=slow")
     terminal.until("toy: buy BTC-USD: placing (2 s)")  # the sign of life after two seconds
-    os.kill(terminal.pid, signal.SIGINT)
+    terminal.interrupt()
     code, text = terminal.end()
     assert code == 130
     assert "interrupted while the order was on its way: it may be live." in text

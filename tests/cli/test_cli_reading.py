@@ -121,6 +121,15 @@ def test_halt_misses_no_environment_where_none_is_chosen(
     ]
 
 
+def test_a_halt_that_would_halt_nothing_says_so(toys: Any, mts: Any) -> None:
+    toys.broker("bad", manifest="schema = = 1")
+    result = mts("halt", "bad")
+    assert result.exit_code != 0
+    assert result.stdout == ""
+    assert mts("halt", "bad", "--environment", "live").exit_code == 0
+    assert Halt(journal_path("bad", "live")).reason() == "halted by hand"
+
+
 def test_halt_follows_a_state_path(
     document: Document, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +159,11 @@ BAD = {
     "bad time": (("orders", "toy", "--since", "yesterday"), 2, "is no time; write 2026-12-01"),
     "unknown setting": (("test", "toy", "--set", "sede=3"), 2, "did you mean seed"),
     "bad setting": (("test", "toy", "--set", "seed=three"), 2, "BrokerSettings.seed|Settings.seed"),
+    "secret in a bad list": (
+        ("test", "toy", "--set", "api_key=[s3cret"),
+        2,
+        "--set api_key: a list is written",
+    ),
     "no value": (("test", "toy", "--set", "seed"), 2, "expected key=value"),
     "bad list": (("test", "toy", "--set", "gates.symbols=[A"), 2, "a list is written"),
     "no such file": (("config", "--config", "/nowhere/brokers.toml"), 2, "does not exist"),
