@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -27,8 +27,8 @@ _SAMPLE = timedelta(minutes=5)
 
 #: What is traded: instance, recording, symbol, and what an entry spends (quote currency).
 BOOKS = (
-    ("crypto", "btc-usd", "BTC-USD", Decimal(20_000)),
-    ("equity", "aapl", "AAPL", Decimal(40_000)),
+    ("crypto", "crypto-day", "BTC-USD", Decimal(20_000)),
+    ("equity", "equity-days", "AAPL", Decimal(40_000)),
 )
 
 Progress = Callable[[str, datetime], None]
@@ -43,19 +43,37 @@ class ReportsOptimism(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """What one fill model makes of the run: fills, and the account's worth by currency."""
+
+    @property
+    def fills(self) -> int:
+        """How many fills."""
+        ...
+
+    @property
+    def worth(self) -> Mapping[str, Decimal]:
+        """Cash and holdings at the last prices, by currency."""
+        ...
+
+
 class Optimism(Protocol):
-    """Fills and money under the model used and under a hopeful one; `difference` is hopeful less used."""
+    """The run under the fill model used and under a hopeful one."""
 
-    used: Claim
-    hopeful: Claim
+    @property
+    def other_model(self) -> str:
+        """The hopeful model's name."""
+        ...
 
+    @property
+    def used(self) -> Claims:
+        """Under the model used."""
+        ...
 
-class Claim(Protocol):
-    """What one fill model claims: its name, how many fills, and the account's worth at the end."""
-
-    model: str
-    fills: int
-    equity: Decimal
+    @property
+    def claimed(self) -> Claims:
+        """Under the hopeful model."""
+        ...
 
 
 @dataclass

@@ -11,7 +11,7 @@ from rich.table import Table
 from mts1b_brokers_core.foundation.base import plain
 from mts1b_brokers_core.foundation.orders import Side
 
-from .run import Book
+from .run import Book, Optimism
 
 _CENT = Decimal("0.01")
 
@@ -109,11 +109,12 @@ def show_result(console: Console, books: list[Book]) -> None:
     console.print(table)
     for book in books:
         if book.optimism is not None:
-            used, hopeful = book.optimism.used, book.optimism.hopeful
+            used, hopeful = book.optimism.used, book.optimism.claimed
+            code = book.currency
+            beyond = hopeful.worth.get(code, Decimal(0)) - used.worth.get(code, Decimal(0))
             console.print(
-                f"{book.instance}: the hopeful fill model ({hopeful.model}) would have claimed "
-                f"{hopeful.fills} fills instead of {used.fills}, and "
-                f"{_signed(hopeful.equity - used.equity, book.currency)} more or less at the end.",
+                f"{book.instance}: the hopeful fill model ({book.optimism.other_model}) would have claimed "
+                f"{hopeful.fills} fills instead of {used.fills}, and {_signed(beyond, code)} at the end.",
                 highlight=False,
             )
 
@@ -155,10 +156,14 @@ def _instance(book: Book) -> dict[str, Any]:
         ],
         "positions": [row.model_dump(mode="json", exclude_none=True) for row in book.positions],
         "refused": book.refused,
-        "optimism": None
-        if book.optimism is None
-        else {
-            name: {"model": claim.model, "fills": claim.fills, "equity": plain(claim.equity)}
-            for name, claim in (("used", book.optimism.used), ("hopeful", book.optimism.hopeful))
-        },
+        "optimism": _optimism(book.optimism),
     }
+
+
+def _optimism(report: Optimism | None) -> dict[str, Any] | None:
+    if report is None:
+        return None
+    return {
+        name: {"fills": claims.fills, "worth": {code: plain(amount) for code, amount in claims.worth.items()}}
+        for name, claims in (("used", report.used), ("hopeful", report.claimed))
+    } | {"hopeful_model": report.other_model}

@@ -1,0 +1,1 @@
+"""The paper broker: a simulated exchange in process, durable, without credentials."""
