@@ -110,6 +110,6 @@ class LazyGroup(PoliteGroup):
             return super().resolve_command(ctx, args)
         from difflib import get_close_matches
 
-        close = get_close_matches(name, known, cutoff=0.5)
+        close = get_close_matches(name, known)
         hint = f"did you mean {' or '.join(close)}?" if close else f"the commands are {', '.join(known)}."
         raise click.UsageError(f"No such command {name!r}; {hint}", ctx)

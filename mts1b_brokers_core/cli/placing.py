@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from mts1b_brokers_core.foundation.errors import (
     UnsupportedCapability,
 )
 from mts1b_brokers_core.foundation.orders import Fill, Order
+from mts1b_brokers_core.foundation.protocols import SupportsFillHistory
 from mts1b_brokers_core.platform.clock import RealClock
 
 from .terminal import Spinner
@@ -38,9 +40,10 @@ NOT_PLACED = (
     AuthenticationError, PermissionDenied, BrokerClosed,
 )  # fmt: skip
 
-_BEYOND_ALL = 2**62
 #: Seconds to wait for fills that the order says there are.
-_FILLS = 1.0
+_FILLS = 2.0
+#: How much earlier than the order to look for its fills: the venue's clock may differ from ours.
+_MARGIN = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,34 +153,52 @@ def _worded(error: Exception) -> BrokerError:
 
 
 class _FillReader:
-    """Reads the fill stream from before the submit on, so that no fill of the order is missed."""
+    """Finds an order's fills: in the broker's history, or in its stream, read from before the submit."""
 
     def __init__(self, broker: VenueClient) -> None:
-        self._fills: list[Fill] = []
+        self._history = broker if isinstance(broker, SupportsFillHistory) else None
         self._clock = RealClock()
-        self._task = asyncio.create_task(self._read(broker), name="fills of the order")
+        self._streamed: list[Fill] = []
+        self._task: asyncio.Task[None] | None = None
+        if self._history is None:
+            self._task = asyncio.create_task(self._read(broker), name="fills of the order")
 
     async def _read(self, broker: VenueClient) -> None:
         read: Any = broker.stream_fills
         begins = "since" in inspect.signature(read).parameters
-        # From beyond the end of the log: only what is new, and nothing is acknowledged for anybody.
-        async for fill in read(since=_BEYOND_ALL) if begins else read():
-            self._fills.append(fill)
+        # From a place that is named, so that nothing is acknowledged for anybody.
+        async for fill in read(since=0) if begins else read():
+            self._streamed.append(fill)
 
     async def of(self, order: Order) -> tuple[Fill, ...]:
         """Return the order's fills, waiting a moment until they add up to what it says."""
-        with suppress(TimeoutError):
-            async with self._clock.timeout(_FILLS):
-                while sum((row.quantity for row in self._own(order)), Decimal(0)) < order.filled_quantity:
-                    await self._clock.sleep(0.01)
-        return self._own(order)
-
-    def _own(self, order: Order) -> tuple[Fill, ...]:
         names = {order.order_id, order.broker_order_id, *order.broker_order_ids}
-        return tuple(row for row in self._fills if row.order_id in names)
+        found: tuple[Fill, ...] = ()
+        with suppress(TimeoutError, BrokerError):
+            async with self._clock.timeout(_FILLS):
+                while True:
+                    rows = self._streamed if self._history is None else await self._past(self._history, order)
+                    found = tuple(row for row in rows if row.order_id in names)
+                    if sum((row.quantity for row in found), Decimal(0)) >= order.filled_quantity:
+                        break
+                    await self._clock.sleep(0.02)
+        return found
+
+    async def _past(self, history: SupportsFillHistory, order: Order) -> list[Fill]:
+        began = order.submitted_at or order.created_at or self._clock.now()
+        rows: list[Fill] = []
+        cursor = None
+        while True:
+            page = await history.get_fills(since=began - _MARGIN, cursor=cursor)
+            rows += page.rows
+            cursor = page.cursor
+            if cursor is None:
+                return rows
 
     async def close(self) -> None:
         """Stop reading."""
+        if self._task is None:
+            return
         self._task.cancel()
         await asyncio.wait([self._task])
         if not self._task.cancelled():
