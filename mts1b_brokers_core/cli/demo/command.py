@@ -23,8 +23,9 @@ import click
     show_default=True,
     help="When a resting order fills; touch is what hopeful paper brokers do.",
 )
+@click.option("--all", "everything", is_flag=True, help="Print every order and fill, not only the latest.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def demo(output: Path, fill_model: str, as_json: bool) -> None:
+def demo(output: Path, fill_model: str, everything: bool, as_json: bool) -> None:
     """Start a small order management system and trade one strategy on recorded market data.
 
     A crypto day and an equity day run side by side through two instances of the paper broker, with
@@ -40,6 +41,8 @@ def demo(output: Path, fill_model: str, as_json: bool) -> None:
     from .show import document, show, show_result
 
     console, errors = Console(), Console(stderr=True)
+    if not console.is_terminal:
+        console.width = 110
     with errors.status("trading ...") as status:
         latest: dict[str, datetime] = {}
 
@@ -60,6 +63,6 @@ def demo(output: Path, fill_model: str, as_json: bool) -> None:
         click.echo(json.dumps(document(books, [str(picture)]), indent=2))
         return
     for book in books:
-        show(console, book)
+        show(console, book, None if everything else 8)
     show_result(console, books)
     console.print(f"\nequity curve: {picture}", highlight=False)

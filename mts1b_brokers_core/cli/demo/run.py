@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from mts1b_brokers_core.foundation.accounts import Account
 from mts1b_brokers_core.foundation.base import LEDGER, Money
 from mts1b_brokers_core.foundation.market_data import Quote
-from mts1b_brokers_core.foundation.orders import Fill, Order, Position, Side
+from mts1b_brokers_core.foundation.orders import Fill, Order, Position
 from mts1b_brokers_core.foundation.protocols import (
     SupportsAccount,
     SupportsFillHistory,
@@ -25,10 +26,23 @@ from .strategy import Breakout
 
 _SAMPLE = timedelta(minutes=5)
 
-#: What is traded: instance, recording, symbol, and what an entry spends (quote currency).
-BOOKS = (
-    ("crypto", "crypto-day", "BTC-USD", Decimal(20_000)),
-    ("equity", "equity-days", "AAPL", Decimal(40_000)),
+#: What is traded: instance, recording and strategy. A share moves less in a day than a bitcoin.
+BOOKS: tuple[tuple[str, str, Callable[[], Breakout]], ...] = (
+    ("crypto", "crypto-day", partial(Breakout, "BTC-USD", Decimal(20_000))),
+    (
+        "equity",
+        "equity-days",
+        partial(
+            Breakout,
+            "AAPL",
+            Decimal(40_000),
+            window=30,
+            breakout=Decimal("0.0012"),
+            dip=Decimal("0.0012"),
+            target=Decimal("0.0025"),
+            risk=Decimal("0.0020"),
+        ),
+    ),
 )
 
 Progress = Callable[[str, datetime], None]
@@ -107,15 +121,11 @@ class Book:
                 totals[fee.currency] = totals[fee.currency] + fee if fee.currency in totals else fee
         return [totals[currency] for currency in sorted(totals)]
 
-    def traded(self, side: Side) -> Decimal:
-        """Quantity bought or sold, in units."""
-        return sum((fill.quantity for fill in self.fills if fill.side is side), Decimal(0))
-
 
 def configuration(fill_model: str) -> dict[str, object]:
     """Return the hub's configuration: one paper instance for each recording, nothing kept on disk."""
     common = {"broker": "paper", "memory": True, "fill_model": fill_model}
-    return {"brokers": {instance: {**common, "data": data} for instance, data, *_ in BOOKS}}
+    return {"brokers": {instance: {**common, "data": data} for instance, data, _ in BOOKS}}
 
 
 async def run_demo(fill_model: str, progress: Progress) -> list[Book]:
@@ -123,15 +133,15 @@ async def run_demo(fill_model: str, progress: Progress) -> list[Book]:
     async with BrokerHub.from_config(configuration(fill_model)) as hub:
         return list(
             await asyncio.gather(
-                *(_trade(hub, instance, symbol, budget, progress) for instance, _, symbol, budget in BOOKS)
+                *(_trade(hub, instance, strategy(), progress) for instance, _, strategy in BOOKS)
             )
         )
 
 
-async def _trade(hub: BrokerHub, instance: str, symbol: str, budget: Decimal, progress: Progress) -> Book:
+async def _trade(hub: BrokerHub, instance: str, strategy: Breakout, progress: Progress) -> Book:
     broker = hub[instance]
     account = await require(broker, SupportsAccount).get_account()
-    book = Book(instance, symbol, account.metadata, account.currency, _equity(account))
+    book = Book(instance, strategy.symbol, account.metadata, account.currency, _equity(account))
     began: datetime | None = None
     sampled: datetime | None = None
 
@@ -143,7 +153,6 @@ async def _trade(hub: BrokerHub, instance: str, symbol: str, budget: Decimal, pr
             sampled = quote.at
             book.curve.append((quote.at, _equity(await require(broker, SupportsAccount).get_account())))
 
-    strategy = Breakout(symbol, budget)
     await strategy.run(broker, on_quote)
     assert began is not None
     book.orders = list((await require(broker, SupportsOrderHistory).get_orders(since=began, limit=1000)).rows)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from decimal import ROUND_HALF_EVEN, Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
 
 from mts1b_brokers_core.foundation.base import plain
-from mts1b_brokers_core.foundation.orders import Side
 
 from .run import Book, Optimism
 
+T = TypeVar("T")
 _CENT = Decimal("0.01")
 
 
@@ -21,54 +21,63 @@ def money(value: Decimal) -> str:
     return f"{value.quantize(_CENT, rounding=ROUND_HALF_EVEN):,}"
 
 
-def show(console: Console, book: Book) -> None:
-    """Print one instance's orders, fills, fees, positions and result."""
-    about = "; ".join(book.metadata[key] for key in ("data", "fill_model") if key in book.metadata)
-    console.print(f"\n[bold]{book.instance}[/bold]  {book.symbol}  {about}", highlight=False)
-    console.print(_orders(book))
-    console.print(_fills(book))
+def units(value: Decimal) -> str:
+    """Return a quantity to four decimals, for people."""
+    return plain(value.quantize(Decimal("0.0001"), rounding=ROUND_HALF_EVEN).normalize() + 0)
+
+
+def show(console: Console, book: Book, most: int | None) -> None:
+    """Print one instance's orders, fills and positions; the latest `most` rows of each."""
+    console.print(
+        f"\n[bold]{book.instance}[/bold]  {book.symbol}  {book.metadata.get('data', '')}", highlight=False
+    )
+    console.print(_orders(book, most))
+    console.print(_fills(book, most))
     if book.positions:
         console.print(_positions(book))
+
+
+_RIGHT = frozenset({"quantity", "filled", "average", "fee", "fees", "value", "profit", "orders", "fills"})
 
 
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", title_style="italic", box=None, pad_edge=False)
     for column in columns:
-        right = column in ("quantity", "price", "stop", "filled", "average", "fee", "value", "profit")
-        table.add_column(column, justify="right" if right else "left", no_wrap=True)
+        table.add_column(column, justify="right" if column in _RIGHT else "left", no_wrap=column != "why")
     return table
 
 
-def _orders(book: Book) -> Table:
-    table = _table(
-        "orders", "time (UTC)", "side", "quantity", "type", "price", "stop", "status", "filled", "average"
-    )
-    for order in book.orders:
+def _latest(rows: list[T], most: int | None) -> tuple[list[T], str]:
+    if most is None or len(rows) <= most:
+        return rows, ""
+    return rows[-most:], f" (the last {most} of {len(rows)})"
+
+
+def _orders(book: Book, most: int | None) -> Table:
+    rows, note = _latest(book.orders, most)
+    table = _table(f"orders{note}", "time (UTC)", "order", "status", "filled", "average")
+    for order in rows:
         at = order.submitted_at or order.created_at
+        price = "" if order.limit_price is None else f" @ {plain(order.limit_price)}"
+        stop = "" if order.stop_price is None else f" at {plain(order.stop_price)}"
         table.add_row(
-            f"{at:%H:%M:%S}" if at else "",
-            str(order.side),
-            _plain(order.quantity),
-            str(order.order_type),
-            _plain(order.limit_price),
-            _plain(order.stop_price),
+            f"{at:%m-%d %H:%M:%S}" if at else "",
+            f"{order.side:<4} {units(order.quantity or Decimal(0))} {order.order_type}{price}{stop}",
             str(order.status),
-            _plain(order.filled_quantity),
+            units(order.filled_quantity),
             "" if order.average_price is None else money(order.average_price),
         )
     return table
 
 
-def _fills(book: Book) -> Table:
-    table = _table("fills", "time (UTC)", "side", "quantity", "price", "fee", "liquidity", "why")
-    for fill in book.fills:
-        fees = " + ".join(f"{money(fee.amount)} {fee.currency}" for fee in fill.fees or ())
+def _fills(book: Book, most: int | None) -> Table:
+    rows, note = _latest(book.fills, most)
+    table = _table(f"fills{note}", "time (UTC)", "fill", "fee", "liquidity", "why")
+    for fill in rows:
         table.add_row(
-            f"{fill.executed_at:%H:%M:%S}",
-            str(fill.side),
-            plain(fill.quantity),
-            plain(fill.price),
-            fees,
+            f"{fill.executed_at:%m-%d %H:%M:%S}",
+            f"{fill.side:<4} {units(fill.quantity)} @ {plain(fill.price)}",
+            " + ".join(f"{money(fee.amount)} {fee.currency}" for fee in fill.fees or ()),
             str(fill.liquidity or ""),
             fill.evidence.get("rule", ""),
         )
@@ -78,31 +87,23 @@ def _fills(book: Book) -> Table:
 def _positions(book: Book) -> Table:
     table = _table("positions", "symbol", "quantity", "average", "value", "profit")
     for row in book.positions:
+        worth = (row.average_price, row.market_value, row.unrealized_pnl)
         table.add_row(
-            row.symbol,
-            plain(row.quantity),
-            "" if row.average_price is None else money(row.average_price),
-            "" if row.market_value is None else money(row.market_value),
-            "" if row.unrealized_pnl is None else money(row.unrealized_pnl),
+            row.symbol, units(row.quantity), *("" if value is None else money(value) for value in worth)
         )
     return table
 
 
 def show_result(console: Console, books: list[Book]) -> None:
     """Print profit and loss of all instances, and what a hopeful fill model would have claimed."""
-    table = Table(title="result", title_justify="left", title_style="italic", box=None, pad_edge=False)
-    for column in ("instance", "orders", "fills", "bought", "sold", "fees", "start", "end", "profit"):
-        table.add_column(column, justify="left" if column == "instance" else "right", no_wrap=True)
+    table = _table("result", "instance", "orders", "fills", "fees", "equity", "profit")
     for book in books:
         table.add_row(
             book.instance,
             str(len(book.orders)),
             str(len(book.fills)),
-            plain(book.traded(Side.BUY).normalize()),
-            plain(book.traded(Side.SELL).normalize()),
             " + ".join(f"{money(fee.amount)} {fee.currency}" for fee in book.fees) or "none",
-            money(book.start_equity),
-            money(book.end_equity),
+            f"{money(book.start_equity)} -> {money(book.end_equity)}",
             _signed(book.profit, book.currency),
         )
     console.print()
@@ -114,9 +115,15 @@ def show_result(console: Console, books: list[Book]) -> None:
             beyond = hopeful.worth.get(code, Decimal(0)) - used.worth.get(code, Decimal(0))
             console.print(
                 f"{book.instance}: the hopeful fill model ({book.optimism.other_model}) would have claimed "
-                f"{hopeful.fills} fills instead of {used.fills}, and {_signed(beyond, code)} at the end.",
+                f"{hopeful.fills} fills, not {used.fills}, and {_beyond(beyond, code)}.",
                 highlight=False,
             )
+
+
+def _beyond(value: Decimal, currency: str) -> str:
+    if value == 0:
+        return "the same profit"
+    return f"{money(abs(value))} {currency} {'more' if value > 0 else 'less'} profit"
 
 
 def _signed(value: Decimal, currency: str) -> str:
@@ -124,13 +131,19 @@ def _signed(value: Decimal, currency: str) -> str:
     return f"{sign}{money(value)} {currency}"
 
 
-def _plain(value: Decimal | None) -> str:
-    return "" if value is None else plain(value)
-
-
 def document(books: list[Book], files: list[str]) -> dict[str, Any]:
     """Return everything as plain data; amounts are exact text, and no identifier is random."""
     return {"instances": [_instance(book) for book in books], "files": files}
+
+
+_ORDER_FIELDS = {
+    "broker_order_id", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force",
+    "status", "reason", "filled_quantity", "average_price", "fees", "submitted_at", "updated_at",
+}  # fmt: skip
+
+
+def _known(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if value is not None}
 
 
 def _instance(book: Book) -> dict[str, Any]:
@@ -143,17 +156,8 @@ def _instance(book: Book) -> dict[str, Any]:
         "end_equity": plain(book.end_equity),
         "profit": plain(book.profit),
         "fees": [{"amount": plain(fee.amount), "currency": fee.currency} for fee in book.fees],
-        "orders": [
-            order.model_dump(
-                mode="json",
-                exclude={"order_id", "idempotency_key", "parent_order_id"},
-                exclude_defaults=True,
-            )
-            for order in book.orders
-        ],
-        "fills": [
-            fill.model_dump(mode="json", exclude={"order_id"}, exclude_defaults=True) for fill in book.fills
-        ],
+        "orders": [_known(order.model_dump(mode="json", include=_ORDER_FIELDS)) for order in book.orders],
+        "fills": [_known(row.model_dump(mode="json", exclude={"order_id"})) for row in book.fills],
         "positions": [row.model_dump(mode="json", exclude_none=True) for row in book.positions],
         "refused": book.refused,
         "optimism": _optimism(book.optimism),

@@ -21,6 +21,8 @@ from mts1b_brokers_core.foundation.protocols import (
     require,
 )
 
+_REFUSED = (OrderDenied, OrderRejected, OrderNotPlaced)
+
 OnQuote = Callable[[Quote], Awaitable[None]]
 
 
@@ -30,7 +32,8 @@ class Breakout:
 
     `budget` is in quote currency and is spent on each entry; `window` is in quotes, the other figures are
     fractions of the price. A breakout is bought at the market, a dip with a resting limit order; what is
-    held has a resting limit above and a stop below, and the stop is raised as the price rises.
+    held has a resting limit above and a stop below, and the stop is raised as the price rises. After a
+    refusal (a closed market, say) it waits `patience` quotes before it tries again.
     """
 
     symbol: str
@@ -40,11 +43,13 @@ class Breakout:
     dip: Decimal = Decimal("0.006")
     target: Decimal = Decimal("0.012")
     risk: Decimal = Decimal("0.010")
+    patience: int = 15
     submitted: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     _mids: deque[Decimal] = field(default_factory=deque)
     _entry: Order | None = None
     _exits: list[Order] = field(default_factory=list)
+    _wait: int = 0
 
     async def run(self, broker: BrokerProtocol, on_quote: OnQuote) -> None:
         """Trade until the market data ends; `on_quote` is called with each quote first."""
@@ -76,7 +81,8 @@ class Breakout:
             await self._broker.cancel(self._entry.order_id)  # the dip did not come
 
     async def _enter(self, quote: Quote, mid: Decimal, average: Decimal) -> None:
-        if quote.ask is None or quote.bid is None:
+        if quote.ask is None or quote.bid is None or self._wait:
+            self._wait = max(0, self._wait - 1)
             return
         if mid > LEDGER.multiply(average, 1 + self.breakout):
             order = Order.market(self.symbol, Side.BUY, self._affordable(quote.ask))
@@ -124,13 +130,17 @@ class Breakout:
         price = self._price(LEDGER.multiply(mid, 1 - self.risk), Rounding.DOWN)
         step = LEDGER.multiply(stop.stop_price, Decimal("1.004"))
         if price > step and isinstance(self._broker, SupportsReplace):
-            await self._broker.replace(stop.order_id, OrderChanges(stop_price=price))
+            try:
+                await self._broker.replace(stop.order_id, OrderChanges(stop_price=price))
+            except _REFUSED as error:
+                self.refused.append(error.message)  # the stop stays where it is
 
     async def _submit(self, order: Order) -> Order | None:
         try:
             placed = await self._broker.submit(order)
-        except (OrderDenied, OrderRejected, OrderNotPlaced) as error:
+        except _REFUSED as error:
             self.refused.append(error.message)
+            self._wait = self.patience
             return None
         self.submitted.append(placed.order_id)
         return placed
