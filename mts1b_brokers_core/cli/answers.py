@@ -49,7 +49,9 @@ def _confirmed(target: Target, placed: Placed) -> None:
     order = placed.order
     assert order is not None
     if target.as_json:
-        document: dict[str, Any] = {"order": order, "fills": placed.fills}
+        document: dict[str, Any] = {
+            "order": order, "fills": placed.fills, "answered_before": placed.answered_before,
+        }  # fmt: skip
         if placed.after is not None:
             document["error"] = describe(placed.after)
         jsontext.emit(document)
@@ -61,6 +63,8 @@ def _confirmed(target: Target, placed: Placed) -> None:
         filled = f", {number(order.filled_quantity)}{at}"
     click.echo(f"{word}: {render.terms(order, None)} [{order.status}{filled}]")
     click.echo(f"  order id {order.order_id}, at the venue {order.broker_order_id}")
+    if placed.answered_before:
+        click.echo("  this key was used before: the answer is that order's, nothing new was placed")
     if order.reason:
         click.echo(f"  reason: {order.reason}")
     for row in order.adjustments:

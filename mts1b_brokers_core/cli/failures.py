@@ -8,6 +8,7 @@ outcome of an order is unknown; 4 the order is confirmed, but what came after it
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -77,9 +78,8 @@ def next_step(error: BrokerError) -> str:
     choices = getattr(error, "choices", ())
     if error.code == "account_not_chosen" and choices:
         return f"name one: --account {' or --account '.join(choices)}"
-    return error.next_step.replace("pass environment=...", "pass --environment NAME").replace(
-        "set account to one of them", "pass --account"
-    )
+    text = error.next_step.replace("pass environment=...", "pass --environment NAME")
+    return re.sub(r"allow_adjust=\{'(\w+)'\}", r"--allow-adjust \1", text)
 
 
 def _reported(error: Exception, *, as_json: bool) -> int:

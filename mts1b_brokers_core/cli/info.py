@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import jsontext, render
-from .options import Target, name_argument, only_name, target_options
+from .options import Target, name_argument, target_options
 from .terminal import out
 
 if TYPE_CHECKING:
@@ -28,10 +28,8 @@ def info_command(target: Target, name: str | None) -> None:
 
     target = target.named(name)
     config = target.load()
-    asked = target.broker or only_name(config)
-    word = config.instances.get(asked, {}).get("broker", asked)
     plugins = registry(config.policy)
-    record = plugins.get(word)
+    record = plugins.get(target.broker_meant(config))
     plugins.load(record)
     found = _gathered(record, plugins.facade.settings_model(record.name))
     if target.as_json:

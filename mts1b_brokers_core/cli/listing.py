@@ -26,9 +26,7 @@ def list_command(ctx: click.Context, target: Target, load: bool, strict: bool) -
     """List the installed brokers, the unusable ones with cause and remedy; no plugin is imported."""
     rows = [_row(record) for record in records(target.load())]
     if load:
-        for row in rows:
-            if row["usable"]:
-                _loaded(row, target.config)
+        _load([row for row in rows if row["usable"]], target.config)
     if target.as_json:
         jsontext.emit({"brokers": rows})
     else:
@@ -57,15 +55,26 @@ def _row(record: Any) -> dict[str, Any]:
         "environments": list(record.environments),
         "cause": record.cause,
         "remedy": record.remedy,
+        "traceback": "",
     }
 
 
-def _loaded(row: dict[str, Any], config: Path | None) -> None:
-    from .probe import load_apart
+def _load(rows: list[dict[str, Any]], config: Path | None) -> None:
+    """Load each plugin in a process of its own, several at once, and note what became of it."""
+    import asyncio
 
-    found = load_apart(row["name"], config)
-    row |= {"state": found["state"], "cause": found["cause"], "remedy": found["remedy"]}
-    row["loaded"] = row["usable"] = found["state"] == "loaded"
+    from .probe import load_apart
+    from .session import run
+    from .terminal import Spinner
+
+    async def session() -> None:
+        async with Spinner("loading plugins"):
+            work = [asyncio.to_thread(load_apart, row["name"], config) for row in rows]
+            for row, loaded in zip(rows, await asyncio.gather(*work), strict=True):
+                usable = loaded["state"] == "loaded"
+                row |= {**loaded, "loaded": usable, "usable": usable}
+
+    run(session())
 
 
 def _cells(row: dict[str, Any]) -> list[Any]:
@@ -84,24 +93,14 @@ def why_command(ctx: click.Context, target: Target, name: str | None) -> None:
     """
     from mts1b_brokers_core.plugins.registry import registry
 
-    from .probe import load_apart
-
     target = target.named(name)
     if target.broker is None:
         raise click.UsageError("name a broker; see `list`.", ctx)
     config = target.load()
-    word = config.instances.get(target.broker, {}).get("broker", target.broker)
+    word = target.broker_meant(config)
     found = [record for record in records(config) if word in record.words]
-    rows = []
-    for record in found or [registry(config.policy).get(word)]:
-        row = {**_row(record), "traceback": record.traceback}
-        if record.usable:
-            loaded = load_apart(record.name, target.config)
-            row |= dict(loaded) | {
-                "usable": loaded["state"] == "loaded",
-                "loaded": loaded["state"] == "loaded",
-            }
-        rows.append(row)
+    rows = [_row(record) for record in found or [registry(config.policy).get(word)]]
+    _load([row for row in rows if row["usable"]], target.config)
     if target.as_json:
         jsontext.emit({"brokers": rows})
     else:

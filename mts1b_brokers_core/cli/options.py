@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,6 +55,12 @@ class Target:
     def _arguments(self) -> dict[str, str]:
         given = {"environment": self.environment, "account": self.account}
         return {name: value for name, value in given.items() if value is not None}
+
+    def broker_meant(self, config: Config) -> str:
+        """Return the broker's name: that of the instance named, or the only one there is."""
+        from mts1b_brokers_core.runtime.settings import broker_of
+
+        return broker_of(self.broker or only_name(config), config, os.environ)
 
     def resolve(self) -> Resolved:
         """Find the broker's plugin and settings; nothing is opened."""
@@ -134,8 +141,7 @@ def complete_environment(ctx: click.Context, param: click.Parameter, incomplete:
 
     try:
         config = Target(config=ctx.params.get("config")).load()
-        name = ctx.params.get("broker") or ctx.params.get("name") or only_name(config)
-        wanted = config.instances.get(name, {}).get("broker", name)
+        wanted = Target(ctx.params.get("broker") or ctx.params.get("name")).broker_meant(config)
         found = [word for record in records(config) if wanted in record.words for word in record.environments]
     except Exception:  # noqa: BLE001 - as above
         return []

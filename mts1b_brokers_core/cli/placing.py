@@ -58,6 +58,11 @@ class Placed:
     #: Whether submitting the same key again is a question, never a second order.
     repeatable: bool = False
 
+    @property
+    def answered_before(self) -> bool:
+        """True where the key was used before and the order is that earlier one."""
+        return self.order is not None and self.order.order_id != self.asked.order_id
+
     def troubled(self, error: Exception) -> Placed:
         """Return the same answer with what went wrong after it: it takes nothing back."""
         if self.order is None or self.after is not None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from .estimate import Estimate
     from .placing import Placed
 
-_TIFS = ("day", "gtc", "ioc", "fok", "gtd", "opg", "cls")
+_TIFS = ("day", "gtc", "ioc", "fok", "opg", "cls")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,7 @@ class Terms:
     key: str | None
     wait: tuple[str, float] | None
     yes: bool
+    allow_adjust: tuple[str, ...]
 
 
 def _options(function: Any) -> Any:
@@ -55,7 +56,13 @@ def _options(function: Any) -> Any:
                 "--quote-quantity", metavar="AMOUNT", help="Spend an amount, instead of a QUANTITY."
             ),
             click.option(
-                "--key", metavar="KEY", help="Idempotency key: the same key never means a second order."
+                "--allow-adjust",
+                multiple=True,
+                type=click.Choice(["price", "quantity"]),
+                help="Round what doesn't fit the instrument instead of refusing; repeatable.",
+            ),
+            click.option(
+                "--key", metavar="KEY", help="Idempotency key; how far it keeps one order one, `info` says."
             ),
             click.option(
                 "--wait",
@@ -174,6 +181,7 @@ def _order(side: str, symbol: str, quantity: str | None, terms: Terms) -> Order:
         "stop_price": terms.stop,
         "time_in_force": terms.tif or "gtc",
         "post_only": terms.post_only,
+        "allow_adjust": frozenset(terms.allow_adjust),
     }
     return Order(**fields, **({"idempotency_key": terms.key} if terms.key else {}))
 

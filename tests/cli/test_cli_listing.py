@@ -26,7 +26,7 @@ def test_listing_imports_no_adapter(toys: Any, mts: Any, document: Document) -> 
     assert row == {
         "name": "toy", "aliases": ["teddy"], "distribution": "mts1b-broker-toy", "version": "1.0",
         "state": "ready", "usable": True, "loaded": False, "level": "unverified",
-        "environments": ["paper", "live"], "cause": "", "remedy": "",
+        "environments": ["paper", "live"], "cause": "", "remedy": "", "traceback": "",
     }  # fmt: skip
     assert not [name for name in sys.modules if name.startswith("mts1b_broker_toy")]
 

@@ -108,6 +108,18 @@ def test_a_key_is_only_recommended_where_it_protects(
     assert "the same command with --key k2 asks what became of it, and places no second one" in result.stderr
 
 
+def test_a_key_that_was_used_before_says_so(mts: Any, document: Document) -> None:
+    words = (*BUY, "--yes", "--key", "k3", "--set", "fault=known")
+    assert "  this key was used before: the answer is that order's" in mts(*words).stdout
+    assert document(*words)["answered_before"] is True
+    assert document(*BUY, "--yes")["answered_before"] is False
+
+
+def test_an_adjustment_is_allowed_by_an_option(document: Document) -> None:
+    order = document(*BUY, "--yes", "--allow-adjust", "quantity", "--allow-adjust", "price")["order"]
+    assert order["allow_adjust"] == ["price", "quantity"]
+
+
 def test_what_goes_wrong_after_the_confirmation_takes_nothing_back(mts: Any, document: Document) -> None:
     late = mts(*BUY, "--yes", "--wait", "filled", "1", "--set", "fault=late")
     assert late.exit_code == 4

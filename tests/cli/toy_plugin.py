@@ -82,6 +82,8 @@ class Toy:
     async def submit(self, order: Order) -> Order:
         if self.settings.fault in SUBMIT:
             raise SUBMIT[self.settings.fault]
+        if self.settings.fault == "known":
+            return order.model_copy(update={"order_id": "O1", "broker_order_id": "V9", "status": "new"})
         if self.settings.fault == "slow":
             await asyncio.Event().wait()
         filled = order.quantity or Decimal("0.01")
