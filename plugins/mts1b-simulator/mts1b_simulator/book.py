@@ -27,7 +27,7 @@ class SelfTradePolicy(StrEnum):
 class RestingOrder:
     """A participant's order as the book sees it: `price` in ticks, `remaining` in lots."""
 
-    __slots__ = ("ahead", "arrived", "level", "order_id", "owner", "price", "remaining", "side")
+    __slots__ = ("arrived", "level", "order_id", "owner", "price", "remaining", "side")
 
     def __init__(
         self, order_id: str, side: int, price: int, remaining: int, owner: str | None = None
@@ -41,19 +41,18 @@ class RestingOrder:
         self.arrived = 0
         #: The level it rests in, or None.
         self.level: Level | None = None
-        #: Displayed lots that stand before it, None where the feed doesn't show them.
-        self.ahead: int | None = None
 
 
 class Level:
     """The participants' orders at one price, first in first out; cancelled ones are skipped when met."""
 
-    __slots__ = ("displayed", "key", "live", "orders", "total", "touched_ns")
+    __slots__ = ("dead", "displayed", "key", "orders", "total", "touched_ns")
 
     def __init__(self, key: int) -> None:
         self.key = key
         self.orders: deque[RestingOrder] = deque()
-        self.live = 0
+        #: Cancelled orders still in the queue, and the lots of the others: 0 means that none is left.
+        self.dead = 0
         self.total = 0
         #: What the market last displayed here, and since when (ns); None where the feed doesn't show it.
         self.displayed: int | None = None
@@ -103,19 +102,6 @@ class BookSide:
         self.levels: dict[int, Level] = {}
         self.depth_keys: list[int] = []
         self.depth: dict[int, Shown] = {}
-
-    def rest(self, order: RestingOrder) -> Level:
-        """Put an order behind all others at its price."""
-        key = order.price * self.sign
-        level = self.levels.get(key)
-        if level is None:
-            level = self.levels[key] = Level(key)
-            insort(self.keys, key)
-        level.orders.append(order)
-        level.live += 1
-        level.total += order.remaining
-        order.level = level
-        return level
 
     def drop_level(self, level: Level) -> None:
         """Forget an empty level."""
@@ -176,20 +162,39 @@ class Book:
 
     def add(self, order: RestingOrder) -> Taken:
         """Match a limit order and let what remains rest."""
-        taken = self.take(order, order.price)
-        if order.remaining and not taken.stopped:
+        own, other = (self.bids, self.asks) if order.side > 0 else (self.asks, self.bids)
+        key = order.price * own.sign
+        if (other.keys and other.keys[-1] >= -key) or (other.depth_keys and other.depth_keys[-1] >= -key):
+            taken = self.take(order, order.price)
+            if taken.stopped or not order.remaining:
+                return taken
+        else:
+            taken = _UNTOUCHED
+        level = own.levels.get(key)
+        if level is None or order.arrived:
             self.rest(order)
+        else:  # what `rest` would do, without the call
+            self.arrivals = order.arrived = self.arrivals + 1
+            level.orders.append(order)
+            level.total += order.remaining
+            order.level = level
         return taken
 
     def rest(self, order: RestingOrder) -> None:
         """Let an order rest behind all others at its price, without matching."""
-        book_side = self.bids if order.side > 0 else self.asks
-        if order.arrived:  # it rested before: its cancelled place must not come to life again
-            level = book_side.levels.get(order.price * book_side.sign)
-            if level is not None and order in level.orders:
-                level.orders.remove(order)
+        side = self.bids if order.side > 0 else self.asks
+        key = order.price * side.sign
+        level = side.levels.get(key)
+        if level is None:
+            level = side.levels[key] = Level(key)
+            insort(side.keys, key)
+        elif order.arrived and order in level.orders:
+            level.orders.remove(order)  # it rested before: its cancelled place must not come to life again
+            level.dead -= 1
         self.arrivals = order.arrived = self.arrivals + 1
-        book_side.rest(order)
+        level.orders.append(order)
+        level.total += order.remaining
+        order.level = level
 
     def cancel(self, order: RestingOrder) -> bool:
         """Take an order off the book in constant time; False where it doesn't rest."""
@@ -197,28 +202,26 @@ class Book:
         if level is None:
             return False
         order.level = None
-        level.total -= order.remaining
-        self._shrink(level, order.side)
+        level.total = total = level.total - order.remaining
+        if not total:
+            (self.bids if order.side > 0 else self.asks).drop_level(level)
+            return True
+        level.dead = dead = level.dead + 1
+        if dead > 32 and 2 * dead > len(level.orders):
+            level.orders, level.dead = deque(level), 0
         return True
-
-    def _shrink(self, level: Level, side: int) -> None:
-        """Account for one order less in a level."""
-        level.live -= 1
-        if not level.live:
-            (self.bids if side > 0 else self.asks).drop_level(level)
-        elif len(level.orders) > 2 * level.live + 32:
-            level.orders = deque(level)
 
     def fill(self, order: RestingOrder, lots: int) -> None:
         """Fill a resting order where it stands, by a trade of the market outside."""
         level = order.level
         assert level is not None
         assert 0 < lots <= order.remaining
-        order.remaining -= lots
-        level.total -= lots
-        if not order.remaining:
-            order.level = None
-            self._shrink(level, order.side)
+        if lots == order.remaining:
+            self.cancel(order)
+            order.remaining = 0
+        else:
+            order.remaining -= lots
+            level.total -= lots
 
     def reduce(self, order: RestingOrder, lots: int) -> None:
         """Make a resting order smaller by that much; it keeps its place."""
@@ -241,25 +244,63 @@ class Book:
         `limit` is the worst price in ticks, None takes any. `displayed=False` leaves the market's depth
         alone. What remains stays in `taker.remaining`.
         """
-        buying = taker.side > 0
-        book_side = self.asks if buying else self.bids
-        sign = book_side.sign
-        keys, depth_keys = book_side.keys, (book_side.depth_keys if displayed else _NOTHING)
+        book_side = self.asks if taker.side > 0 else self.bids
+        sign, levels, keys = book_side.sign, book_side.levels, book_side.keys
+        depth_keys = book_side.depth_keys if displayed else _NOTHING
+        owner, remaining = taker.owner, taker.remaining
+        worst = limit * sign if limit is not None else None
         trades: list[BookTrade] = []
         removed: list[RestingOrder] = []
-        remaining = taker.remaining
-        worst = limit * sign if limit is not None else None
         while remaining:
-            own, market = keys[-1] if keys else None, depth_keys[-1] if depth_keys else None
-            if own is None or (market is not None and market > own):
-                key, level = market, None
+            if not keys:
+                if not depth_keys:
+                    break
+                key, level = depth_keys[-1], None
             else:
-                key, level = own, book_side.levels[own]
-            if key is None or (worst is not None and key < worst):
+                key = keys[-1]
+                level = levels[key]
+                if depth_keys and depth_keys[-1] > key:
+                    key, level = depth_keys[-1], None
+            if worst is not None and key < worst:
                 break
-            maker = _front(level) if level is not None else None
-            if maker is None or (market == key and book_side.depth[key].arrived < maker.arrived):
-                shown = book_side.depth[key]
+            shown = book_side.depth[key] if depth_keys and depth_keys[-1] == key else None
+            while level is not None:
+                maker = level.orders[0]
+                if maker.level is not level:
+                    level.orders.popleft()  # cancelled a while ago
+                    level.dead -= 1
+                    continue
+                if shown is not None and shown.arrived < maker.arrived:
+                    level = None
+                    break
+                if maker.owner is not None and maker.owner == owner:
+                    if policy is not SelfTradePolicy.CANCEL_NEWEST:
+                        self.cancel(maker)
+                        removed.append(maker)
+                    if policy is not SelfTradePolicy.CANCEL_OLDEST:
+                        taker.remaining = remaining
+                        return Taken(trades, removed, True)
+                    break
+                lots = maker.remaining
+                if lots > remaining:
+                    maker.remaining = lots - remaining
+                    level.total -= remaining
+                    trades.append(_trade(BookTrade, (key * sign, remaining, maker, taker, "")))
+                    remaining = 0
+                    break
+                maker.remaining = 0
+                maker.level = None
+                level.orders.popleft()
+                level.total = total = level.total - lots
+                remaining -= lots
+                trades.append(_trade(BookTrade, (key * sign, lots, maker, taker, "")))
+                if not total:
+                    book_side.drop_level(level)
+                    break
+                if not remaining:
+                    break
+            if level is None:
+                assert shown is not None
                 lots = shown.remaining if shown.remaining < remaining else remaining
                 remaining -= lots
                 trades.append(BookTrade(key * sign, lots, None, taker, shown.event_id))
@@ -267,32 +308,6 @@ class Book:
                     book_side.hide(key)
                 else:
                     shown.remaining -= lots
-                continue
-            assert level is not None
-            if taker.owner is not None and maker.owner == taker.owner:
-                if policy is not SelfTradePolicy.CANCEL_NEWEST:
-                    self.cancel(maker)
-                    removed.append(maker)
-                if policy is not SelfTradePolicy.CANCEL_OLDEST:
-                    taker.remaining = remaining
-                    return Taken(trades, removed, True)
-                continue
-            lots = maker.remaining
-            if lots > remaining:
-                lots = remaining
-                maker.remaining -= lots
-                level.total -= lots
-            else:
-                maker.remaining = 0
-                maker.level = None
-                level.total -= lots
-                level.live -= 1
-                if level.live:
-                    level.orders.popleft()
-                else:
-                    book_side.drop_level(level)
-            remaining -= lots
-            trades.append(BookTrade(key * sign, lots, maker, taker, ""))
         taker.remaining = remaining
         return Taken(trades, removed, False)
 
@@ -379,11 +394,5 @@ class Book:
 
 
 _NOTHING: list[int] = []
-
-
-def _front(level: Level) -> RestingOrder:
-    """Return the first order of a level, dropping cancelled ones that stand before it."""
-    orders = level.orders
-    while orders[0].level is not level:
-        orders.popleft()
-    return orders[0]
+_UNTOUCHED = Taken([], [], False)
+_trade = tuple.__new__  # a named tuple's own constructor costs twice as much

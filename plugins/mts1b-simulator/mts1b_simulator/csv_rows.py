@@ -84,27 +84,30 @@ class Rows:
 def ascending(stamps: Sequence[int], *, strictly: bool) -> list[int]:
     """Return the places of a longest ascending run through the stamps.
 
-    So one stray stamp, however far ahead, costs itself and not the rows behind it. Of equal stamps the
-    first is kept where they must ascend `strictly`.
+    So one stray stamp, however far ahead, costs itself and not the rows behind it. Of several such runs
+    it is the one that begins first; of equal stamps the first is kept where they must ascend `strictly`.
     """
-    tails: list[int] = []  # the least stamp that ends a run of each length
-    ends: list[int] = []  # and its place
-    before: list[int] = [-1] * len(stamps)
-    for place, value in enumerate(stamps):
-        length = bisect_left(tails, value) if strictly else bisect_right(tails, value)
-        if length < len(tails):
-            if tails[length] == value:
-                continue
-            tails[length], ends[length] = value, place
-        else:
+    find = bisect_left if strictly else bisect_right
+    tails: list[int] = []  # the greatest stamp (negated) that begins a run of each length, from the end
+    longest = [0] * len(stamps)  # the longest run that begins at each place
+    for place in range(len(stamps) - 1, -1, -1):
+        value = -stamps[place]
+        length = find(tails, value)
+        if length == len(tails):
             tails.append(value)
-            ends.append(place)
-        before[place] = ends[length - 1] if length else -1
-    run, place = [], ends[-1] if ends else -1
-    while place >= 0:
-        run.append(place)
-        place = before[place]
-    return run[::-1]
+        else:
+            tails[length] = value
+        longest[place] = length + 1
+    run: list[int] = []
+    wanted = len(tails)
+    for place, length in enumerate(longest):
+        if length != wanted:
+            continue
+        last = stamps[run[-1]] if run else None
+        if last is None or last < stamps[place] or (last == stamps[place] and not strictly):
+            run.append(place)
+            wanted -= 1
+    return run
 
 
 def number(name: str, text: str) -> Decimal:

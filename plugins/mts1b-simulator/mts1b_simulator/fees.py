@@ -152,7 +152,7 @@ class FeeMeter:
     def total(self, numerator: int) -> int:
         """Return an order's fee so far in ledger units: rounded by the rule, at least the minimum."""
         fee = _round(numerator, self.scale * self._quantum, self._rounding) * self._quantum
-        return fee if fee > self._minimum else self._minimum
+        return max(fee, self._minimum) if self._minimum else fee  # without a minimum it may be a rebate
 
 
 def _round(numerator: int, denominator: int, rule: Rounding) -> int:

@@ -6,11 +6,12 @@ Models that guess a queue (`queue`, `probabilistic`) belong here as further clas
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from mts1b_brokers_core.foundation.errors import InvalidInput, nearest
 
-from .book import RestingOrder
+if TYPE_CHECKING:
+    from .working import WorkingOrder
 
 #: How long displayed depth must have stood still before it counts as later than every print seen.
 SETTLED_NS = 1_000_000_000
@@ -26,7 +27,7 @@ class FillModel(Protocol):
     fills_on_bar_touch: ClassVar[bool]
 
     def reach(
-        self, order: RestingOrder, *, through: bool, printed: int, taken: int, now_ns: int
+        self, order: WorkingOrder, *, through: bool, printed: int, taken: int, now_ns: int
     ) -> int | None:
         """Return how many lots of a print reach the order, or None where its queue is not known.
 
@@ -48,7 +49,7 @@ class TradeThrough:
     fills_on_bar_touch: ClassVar[bool] = False
 
     def reach(
-        self, order: RestingOrder, *, through: bool, printed: int, taken: int, now_ns: int
+        self, order: WorkingOrder, *, through: bool, printed: int, taken: int, now_ns: int
     ) -> int | None:
         """Return how many lots of a print reach the order, or None where its queue is not known."""
         if through:
@@ -77,7 +78,7 @@ class Touch:
     fills_on_bar_touch: ClassVar[bool] = True
 
     def reach(
-        self, order: RestingOrder, *, through: bool, printed: int, taken: int, now_ns: int
+        self, order: WorkingOrder, *, through: bool, printed: int, taken: int, now_ns: int
     ) -> int | None:
         """Return the print's lots that earlier orders of ours left."""
         return printed - taken

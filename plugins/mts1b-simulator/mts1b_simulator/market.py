@@ -154,7 +154,8 @@ class Market:
             self.unplaced[order.order_id] = order
             return
         # One of ours in front may still count more ahead of it than is displayed now: stay behind it.
-        before = [other.ahead or 0 for other in level if other is not order] if level.live > 1 else ()
+        others = (other for other in level if other is not order and isinstance(other, WorkingOrder))
+        before = [other.ahead or 0 for other in others] if len(level.orders) > 1 else ()
         order.ahead = order.ahead_at_acceptance = max(displayed, *before) if before else displayed
         if level.displayed != displayed:
             level.displayed, level.touched_ns = displayed, self.last_book_ns or 0

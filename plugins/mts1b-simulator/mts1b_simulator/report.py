@@ -88,7 +88,8 @@ class OptimismReport:
                 cells = (_cents(row.get(currency, Decimal(0))) for row in (used, claimed))
                 rows.append(f"{f'{title} {currency}':28}" + "".join(f"{cell:>20}" for cell in cells))
         for currency, more in self.worth_claimed_beyond.items():
-            rows.append(f"{self.other_model} would have claimed {_cents(more)} {currency} more.")
+            word = "less" if more < 0 else "more"
+            rows.append(f"{self.other_model} claims {_cents(abs(more))} {currency} {word} than {self.model}.")
         return rows
 
 

@@ -7,26 +7,22 @@ import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from mts1b_brokers_core.foundation.accounts import FeeSchedule
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import BrokerClosed, BrokerError, BrokerFailed
-from mts1b_brokers_core.foundation.instruments import Instrument
-from mts1b_brokers_core.foundation.market_data import Bar, OrderBook, Quote, Trade
 from mts1b_brokers_core.foundation.orders import Order, OrderChanges
 
 from . import failpoints
-from .accounts import BalanceView, PositionView
 from .changes import Changes
 from .commands import CancelAllCommand, CancelCommand, Command, ReplaceCommand, Reply, SubmitCommand
 from .exchange import SimulatedExchange
 from .feeds import BarEvent, MarketEvent, TradeEvent
 from .history import History, bar_of, trade_of
 from .latency import Delay, Latency
-from .orders import CancelReply, ReplaceReply, Report, SubmitReply, VenueFill, VenueOrder
+from .orders import CancelReply, ReplaceReply, Report, SubmitReply
+from .reads import VenueReads
 from .state import VenueState
 from .streams import Channel, MarketData, ReportLog
 
@@ -41,7 +37,7 @@ class VenueStatus(StrEnum):
     STOPPED = "stopped"
 
 
-class InProcessVenue:
+class InProcessVenue(VenueReads):
     """Runs an exchange, its feed and its state on one clock, and answers as a venue does.
 
     A command takes the submit or cancel leg to arrive, is carried out at that moment, written down where
@@ -303,81 +299,12 @@ class InProcessVenue:
             if failpoints.armed:
                 failpoints.hit("command.after")
 
-    # --- reads -------------------------------------------------------------------------------------------
-
     async def _read(self) -> SimulatedExchange:
         """Come to the present, and to nothing that is not yet safe."""
         self._check()
         self._advance()
         await self._written()
         return self.exchange
-
-    async def order(self, venue_order_id: str) -> VenueOrder | None:
-        """Return an order by the venue's id, or None."""
-        return (await self._read()).order(venue_order_id)
-
-    async def order_by_token(self, token: str) -> VenueOrder | None:
-        """Return the order a token names, or None."""
-        return (await self._read()).order_by_token(token)
-
-    async def open_orders(self, account_id: str | None = None, symbol: str | None = None) -> list[VenueOrder]:
-        """Return the orders being worked, oldest first."""
-        return (await self._read()).open_orders(account_id, symbol)
-
-    async def orders_since(self, since_ns: int = 0, account_id: str | None = None) -> list[VenueOrder]:
-        """Return orders created at or after a moment (ns), oldest first."""
-        return (await self._read()).orders_since(since_ns, account_id)
-
-    async def fills_since(self, since_ns: int = 0, account_id: str | None = None) -> list[VenueFill]:
-        """Return executions at or after a moment (ns), in the order they happened."""
-        return (await self._read()).fills_since(since_ns, account_id)
-
-    async def fills_of(self, venue_order_ids: Iterable[str]) -> list[VenueFill]:
-        """Return the executions of some orders."""
-        return (await self._read()).fills_of(venue_order_ids)
-
-    async def balances(self, account_id: str) -> list[BalanceView]:
-        """Return an account's balances by currency."""
-        return (await self._read()).balances(account_id)
-
-    async def positions(self, account_id: str) -> list[PositionView]:
-        """Return what an account holds of each instrument."""
-        return (await self._read()).positions(account_id)
-
-    async def instruments(self) -> tuple[Instrument, ...]:
-        """Return what is listed."""
-        self._check()
-        return self.exchange.config.instruments
-
-    async def quote(self, symbol: str) -> Quote | None:
-        """Return the best bid and ask, or None where nothing is known yet. Raises `UnknownInstrument`."""
-        return (await self._read()).quote(symbol)
-
-    async def order_book(self, symbol: str, depth: int = 10) -> OrderBook | None:
-        """Return the book, or None where nothing is known yet. Raises `UnknownInstrument`."""
-        return (await self._read()).order_book(symbol, depth)
-
-    async def trades(self, symbol: str, limit: int = 100) -> list[Trade]:
-        """Return the last prints, oldest first. Raises `UnknownInstrument`."""
-        (await self._read()).market(symbol)
-        return self._history[symbol].trades(limit)
-
-    async def bars(
-        self, symbol: str, interval: timedelta, *, start: datetime | None = None, end: datetime | None = None,
-        limit: int = 100,
-    ) -> list[Bar]:  # fmt: skip
-        """Return finished bars, oldest first. Raises `UnknownInstrument`, `InvalidInput`."""
-        (await self._read()).market(symbol)
-        return self._history[symbol].bars(interval, self.clock.now_ns(), start, end, limit)
-
-    async def fee_schedule(self, account_id: str) -> FeeSchedule:
-        """Return what an account pays at present."""
-        return (await self._read()).fee_schedule(account_id)
-
-    async def now(self) -> datetime:
-        """Return the venue's time, aware UTC."""
-        self._check()
-        return self.clock.now()
 
     # --- streams -----------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ class WorkingOrder(RestingOrder):
     __slots__ = (
         "accepted_ns",
         "account",
+        "ahead",
         "ahead_at_acceptance",
         "cap",
         "created_ns",
@@ -72,6 +73,8 @@ class WorkingOrder(RestingOrder):
         self.words = ""
         self.created_ns = self.updated_ns = self.accepted_ns = now_ns
         self.expires_ns: int | None = None
+        #: Displayed lots that stand before it, None where the feed doesn't show them.
+        self.ahead: int | None = None
         self.ahead_at_acceptance: int | None = None
 
     @property
