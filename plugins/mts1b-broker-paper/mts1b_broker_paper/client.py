@@ -63,6 +63,7 @@ from mts1b_simulator import (
 )
 
 from .market import market_for
+from .reset import Reset, reset_account
 from .settings import PaperSettings
 from .translate import balance_of, canceled, decoded, execution_of, placed, position_of, view_of
 
@@ -119,14 +120,16 @@ class PaperClient(ReplacingClient, VenueClient):
         self._venue = venue
         self._seen = venue.last_report
 
-    def _open_venue(self, path: Path | None) -> InProcessVenue:
-        settings, clock = self.settings, self._market.clock
+    def _exchange(self) -> SimulatedExchange:
         config = ExchangeConfig(
             instruments=self._market.instruments,
-            accounts={ACCOUNT: dict(settings.cash)},
-            fill_model=settings.fill_model,
+            accounts={ACCOUNT: dict(self.settings.cash)},
+            fill_model=self.settings.fill_model,
         )
-        exchange = SimulatedExchange(config, start_ns=clock.now_ns())
+        return SimulatedExchange(config, start_ns=self.clock.now_ns())
+
+    def _open_venue(self, path: Path | None) -> InProcessVenue:
+        settings, exchange = self.settings, self._exchange()
         # Only a run from a fresh account to the end of a recording can be played again under another model.
         if self._market.end is not None and path is None:
             exchange.record_commands()
@@ -136,7 +139,21 @@ class PaperClient(ReplacingClient, VenueClient):
             report=ConstantDelay(settings.report_latency * _MS),
         )
         state = None if path is None else VenueState(path)
-        return InProcessVenue(exchange, self._market.events(), clock, state, latency=latency)
+        return InProcessVenue(exchange, self._market.events(), self.clock, state, latency=latency)
+
+    def reset(self) -> Reset:
+        """Archive the account and its journal and begin anew; only while this broker is closed.
+
+        Raises `StateError` where another process has the account open, `UnsupportedCapability` where
+        nothing is kept.
+        """
+        journal, venue = self.settings.state_path, self._venue_path
+        if journal is None or venue is None:
+            raise UnsupportedCapability(
+                "an account in memory is gone when it is closed.", broker=self.name, operation="reset",
+                capability="reset",
+            )  # fmt: skip
+        return reset_account(journal, venue, self._exchange(), self._exchange())
 
     async def disconnect(self) -> None:
         """Stop the market and close the exchange's state."""

@@ -1,0 +1,36 @@
+"""Beginning a paper account anew: the old one is archived, never deleted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mts1b_simulator import SimulatedExchange, VenueState
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """What a reset did: the epoch that begins, and where the old epoch's journal lies now."""
+
+    epoch: int
+    journal: Path
+
+
+def reset_account(journal: Path, venue: Path, present: SimulatedExchange, fresh: SimulatedExchange) -> Reset:
+    """Archive the venue's epoch and put the client's journal aside. Raises `StateError`.
+
+    Killed in between, the old account is closed and its journal still in place: the journal's open
+    orders then read as unknown to the new account, and a second reset puts it aside.
+    """
+    state = VenueState(venue)
+    state.open(present)
+    try:
+        epoch = state.reset(fresh)
+        aside = journal.with_name(f"{journal.name}.epoch-{epoch - 1}")
+        for suffix in ("", "-wal", "-shm"):
+            part = journal.with_name(journal.name + suffix)
+            if part.exists():
+                part.replace(aside.with_name(aside.name + suffix))
+    finally:
+        state.close()
+    return Reset(epoch, aside)
