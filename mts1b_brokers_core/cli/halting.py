@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _ENVIRONMENT = click.option(
     "--environment",
     metavar="NAME",
-    help="Only there; by default wherever the instance is configured to or may trade.",
+    help="Only there; by default wherever the instance may trade.",
 )
 
 
@@ -32,7 +32,11 @@ _ENVIRONMENT = click.option(
 @_ENVIRONMENT
 @target_options(opening=False)
 def halt_command(target: Target, name: str | None, reason: str) -> None:
-    """Deny new orders and changes in every process of an instance until `resume`; cancels pass."""
+    """Deny new orders and changes in every process of an instance until `resume`; cancels pass.
+
+    An adapter that keeps no journal (see `info`) doesn't watch the flag: only this command line obeys it
+    there, and strategies that use it must be stopped by themselves.
+    """
     rows = []
     for where, flag in _flags(target.named(name)):
         flag.set(reason)
@@ -45,13 +49,20 @@ def halt_command(target: Target, name: str | None, reason: str) -> None:
 @_ENVIRONMENT
 @target_options(opening=False)
 def resume_command(target: Target, name: str | None) -> None:
-    """Allow orders again after a halt."""
+    """Allow orders again after a halt.
+
+    Where several environments are halted for different reasons, --environment must say which is meant.
+    """
+    found = [(where, flag, flag.reason()) for where, flag in _flags(target.named(name))]
+    halted = [row for row in found if row[2] is not None]
+    if len({reason for _, _, reason in halted}) > 1:
+        each = "; ".join(f"{where['environment']}: {reason}" for where, _, reason in halted)
+        raise click.UsageError(f"halted for different reasons ({each}); name one with --environment.")
     rows = []
-    for where, flag in _flags(target.named(name)):
-        was = flag.reason()
+    for where, flag, was in halted or found:
         flag.clear()
         rows.append({**where, "halted": None, "was": was})
-    _tell(target, rows, "trading is allowed")
+    _tell(target, rows, "trading is allowed" if halted else "was not halted")
 
 
 def _tell(target: Target, rows: list[dict[str, Any]], words: str) -> None:
@@ -67,14 +78,14 @@ def _tell(target: Target, rows: list[dict[str, Any]], words: str) -> None:
 def _flags(target: Target) -> list[tuple[dict[str, Any], Halt]]:
     """Return the flag of every environment meant, each with the words for it.
 
-    Where no environment is chosen by option, variable or file, all count that the manifest names or
-    that have a journal: a halt must not miss the one that trades.
+    Without --environment all count that are configured, that the manifest names, or that have a
+    journal: a halt must not miss the one that trades.
     """
     from mts1b_brokers_core.execution.ownership import Halt
 
     config = target.load()
     instance = _instance(target.broker or only_name(config), config)
-    chosen = target.environment or _given(instance, "environment", config)
+    chosen = target.environment
     named = _given(instance, "state_path", config)
     if named:
         path = Path(named).expanduser()
@@ -123,7 +134,8 @@ def _environments(instance: str, config: Config) -> list[str]:
         for environment in (record.head.environments if record.head else ())
     ]
     journals = sorted((state_folder() / instance).glob("*.journal"))
-    return list(dict.fromkeys([*declared, *(path.stem for path in journals)]))
+    given = _given(instance, "environment", config)
+    return list(dict.fromkeys([*([given] if given else []), *declared, *(path.stem for path in journals)]))
 
 
 def _journals(instance: str, environments: list[str]) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,6 +19,7 @@ from .terminal import Look, Spinner
 if TYPE_CHECKING:
     from mts1b_brokers_core.execution.client import VenueClient
     from mts1b_brokers_core.foundation.orders import Order
+    from mts1b_brokers_core.runtime.opening import Resolved
 
     from .estimate import Estimate
     from .placing import Placed
@@ -132,6 +134,7 @@ def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
         placed: Placed | None = None
         try:
             async with Spinner(f"{label}: opening") as spinner, Opening(request) as broker:
+                _check_halt(broker, order, resolved, environment)
                 found = await estimate(broker, order)
                 spinner.stop()
                 if await _agreed(broker, order, found, environment, resolved.instance, terms):
@@ -149,6 +152,23 @@ def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
     tell(target, placed, resolved.instance)
     if code := code_of(placed):
         ctx.exit(code)
+
+
+def _check_halt(broker: VenueClient, order: Order, resolved: Resolved, environment: str) -> None:
+    """Obey the halt flag for adapters that don't watch it themselves."""
+    from mts1b_brokers_core.execution.ownership import Halt
+    from mts1b_brokers_core.foundation.errors import OrderDenied
+    from mts1b_brokers_core.runtime.state import journal_path
+
+    if hasattr(broker, "halted"):
+        return
+    given = resolved.found.get(("state_path",))
+    path = Path(str(given.value)).expanduser() if given else journal_path(resolved.instance, environment)
+    if (reason := Halt(path).reason()) is not None:
+        raise OrderDenied(
+            f"trading is halted: {reason}.", reason="halted", order=order, broker=broker.name,
+            next_step=f"`mts mts1b-brokers resume {resolved.instance}` once it is safe",
+        )  # fmt: skip
 
 
 def _places(target: Target, terms: Terms) -> tuple[Target, str, str | None]:

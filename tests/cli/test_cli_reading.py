@@ -98,13 +98,29 @@ def test_halt_and_resume_set_the_flag_without_loading_the_plugin(
     (toys.folder / "mts1b_broker_toy" / "plugin.py").write_text("raise SystemExit('never loaded')")
     flag = Halt(journal_path("toy", "paper"))
     result = mts("halt", "teddy", "--reason", "too wild")
-    assert result.stdout == "toy (paper): halted: too wild; new orders are denied, cancels pass\n"
+    assert result.stdout == (
+        "toy (paper): halted: too wild; new orders are denied, cancels pass\n"
+        "toy (live): halted: too wild; new orders are denied, cancels pass\n"
+    )
     assert flag.reason() == "too wild"
-    assert mts("resume", "toy").stdout == "toy (paper): trading is allowed (was: too wild)\n"
+    assert mts("resume", "toy", "--environment", "paper").stdout == (
+        "toy (paper): trading is allowed (was: too wild)\n"
+    )
     assert flag.reason() is None
+    assert mts("resume", "toy").stdout == "toy (live): trading is allowed (was: too wild)\n"
+    assert mts("resume", "toy").stdout == "toy (paper): was not halted\ntoy (live): was not halted\n"
     rows = document("halt", "toy", "--environment", "live")["instances"]
     assert [(row["environment"], row["halted"]) for row in rows] == [("live", "halted by hand")]
     assert Halt(journal_path("toy", "live")).reason() == "halted by hand"
+
+
+def test_a_resume_never_lifts_a_halt_that_was_not_meant(mts: Any) -> None:
+    mts("halt", "toy", "--environment", "live", "--reason", "the auditor")
+    mts("halt", "toy", "--environment", "paper")
+    result = mts("resume", "toy")
+    assert result.exit_code == 2
+    assert "paper: halted by hand; live: the auditor" in result.stderr
+    assert Halt(journal_path("toy", "live")).reason() == "the auditor"
 
 
 def test_halt_misses_no_environment_where_none_is_chosen(

@@ -141,6 +141,14 @@ def test_live_must_be_said_on_the_command_line(
     assert "toy (LIVE, account TOY-1)" in mts(*BUY, "--yes", "--environment", "live").stderr
 
 
+def test_a_halt_is_obeyed_for_an_adapter_that_does_not_watch_it(mts: Any, document: Document) -> None:
+    mts("halt", "toy", "--reason", "too wild")
+    error = document(*BUY, "--yes", code=1)["error"]
+    assert (error["code"], error["reason"]) == ("order_denied", "halted")
+    assert "trading is halted: too wild." in mts(*BUY, "--yes").stderr
+    assert mts("cancel", "V1").exit_code == 0
+
+
 def test_cancel_tells_taken_from_final(mts: Any, document: Document) -> None:
     taken = mts("cancel", "toy", "V1")
     assert (taken.exit_code, taken.stdout) == (0, "canceled: toy took the cancel of V1\n")
