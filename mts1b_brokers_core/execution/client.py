@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine
 from datetime import datetime
-from importlib.util import find_spec
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
 from mts1b_brokers_core.foundation.accounts import Account
-from mts1b_brokers_core.foundation.capabilities import Capabilities, parse_capabilities
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import (
     AccountNotChosen,
@@ -21,12 +18,12 @@ from mts1b_brokers_core.foundation.errors import (
     BrokerError,
     BrokerFailed,
     ConfigurationError,
+    EnvironmentNotChosen,
     OrderError,
     OrderNotFound,
     WaitTimeout,
 )
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
-from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.foundation.orders import Fill, Order, OrderChanges, OrderStatus, Position
 from mts1b_brokers_core.foundation.plugin import Connection, Services
 from mts1b_brokers_core.foundation.protocols import SupportsQuotes
@@ -34,29 +31,17 @@ from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import RealClock
 
 from . import journal
+from .adapter import VenueAdapter
 from .cancellation import Cancellation
 from .eventlog import EventLog
 from .gates import Gatekeeper
 from .ingest import Ingest
 from .instruments import InstrumentCache
 from .intake import Intake
-from .journal import UNRESOLVED, Journal, Record
+from .journal import UNRESOLVED, Journal, Record, State
 from .lookups import Lookups
 from .ownership import Halt, Owner
-from .port import (
-    CancelResult,
-    Decoded,
-    Execution,
-    FindResult,
-    Guarantee,
-    Listing,
-    OrderRef,
-    OrderView,
-    PlaceResult,
-    Ticket,
-    VenueProfile,
-    guarantee_of,
-)
+from .port import Guarantee, OrderRef, PlaceResult, Ticket, guarantee_of
 from .replacing import Replacement
 from .resolver import Resolver
 from .submission import Submission
@@ -64,7 +49,7 @@ from .submission import Submission
 _log = logging.getLogger("mts1b_brokers")
 
 
-class VenueClient(ABC):
+class VenueClient(VenueAdapter):
     """A `BrokerProtocol` over one login; an adapter derives from it and supplies the port's operations.
 
     Settings are keywords of the adapter's own constructor; `services` come from the runtime. Without a
@@ -72,13 +57,10 @@ class VenueClient(ABC):
     is not reopened.
     """
 
-    profile: VenueProfile
-
     def __init__(self, settings: BrokerSettings, services: Services | None = None) -> None:
         self.settings = settings
         self.capabilities = self.read_capabilities()
-        environment = settings.environment or self.capabilities.environments[0]
-        self._services = services or Services(self.capabilities.name, environment)
+        self._services = services or Services(self.capabilities.name, self._environment_of(settings))
         self.clock: Clock = self._services.clock or RealClock()
         path = settings.state_path or self._services.state_path
         self._journal = Journal(path, self.clock)
@@ -90,6 +72,7 @@ class VenueClient(ABC):
         self._writes: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
         self._account: Account | None = None
+        self._connected = False
         self._started_at: datetime = self.clock.now()
         quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
         self._gates = Gatekeeper(settings.gates, self._halt, quotes)
@@ -104,78 +87,16 @@ class VenueClient(ABC):
         self._lookups: Lookups
         self._replacement: Replacement | None = None
 
-    @classmethod
-    def read_capabilities(cls) -> Capabilities:
-        """Read the manifest that lies beside the adapter's top-level package."""
-        package = cls.__module__.partition(".")[0]
-        spec = find_spec(package)
-        if spec is None or spec.origin is None or spec.loader is None:
-            raise ConfigurationError(
-                f"{cls.__name__} has no package whose capabilities.toml could be read.",
-                next_step="put the adapter into a package with a capabilities.toml beside its __init__.py",
+    def _environment_of(self, settings: BrokerSettings) -> str:
+        """Return the environment chosen; live is never taken for granted."""
+        choices = self.capabilities.environments
+        if settings.environment is None and (len(choices) != 1 or "live" in choices):
+            raise EnvironmentNotChosen(
+                f"no environment was named; {self.capabilities.name} has {', '.join(choices)}.",
+                broker=self.capabilities.name,
+                next_step=f"choose one, e.g. environment={choices[-1]!r}",
             )
-        file = Path(spec.origin).with_name("capabilities.toml")
-        return parse_capabilities(spec.loader.get_data(str(file)).decode("utf-8"))  # type: ignore[attr-defined]
-
-    # --- what an adapter supplies ---------------------------------------------------------------
-
-    @abstractmethod
-    async def connect(self) -> None:
-        """Log in and prepare."""
-
-    @abstractmethod
-    async def disconnect(self) -> None:
-        """Let go of everything `connect` took."""
-
-    @abstractmethod
-    def frames(self) -> AsyncIterator[Any]:
-        """Iterate over raw frames as they arrive."""
-
-    @abstractmethod
-    def decode(self, frame: Any) -> Sequence[Decoded]:
-        """Turn one frame into what it says; pure."""
-
-    @abstractmethod
-    async def place(self, ticket: Ticket) -> PlaceResult:
-        """Send one order, once."""
-
-    @abstractmethod
-    async def cancel_one(self, ref: OrderRef) -> CancelResult:
-        """Ask for one cancel, once."""
-
-    @abstractmethod
-    async def find(self, ticket: Ticket) -> FindResult:
-        """Look for the order of an attempt in every source the venue has."""
-
-    @abstractmethod
-    async def read(self, refs: Sequence[OrderRef]) -> Listing[OrderView]:
-        """Read orders by id."""
-
-    @abstractmethod
-    async def open_orders(self, account_id: str) -> Listing[OrderView]:
-        """List the orders the venue works."""
-
-    @abstractmethod
-    async def positions(self, account_id: str) -> Listing[Position]:
-        """List what is held."""
-
-    @abstractmethod
-    async def executions(
-        self, account_id: str, since: datetime | None, until: datetime | None
-    ) -> Listing[Execution]:
-        """List executions in a window."""
-
-    @abstractmethod
-    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Execution]:
-        """List executions of these orders."""
-
-    @abstractmethod
-    async def instruments(self, query: str | None) -> Listing[Instrument]:
-        """List instruments, all or those that match."""
-
-    @abstractmethod
-    async def accounts(self) -> Listing[Account]:
-        """List the login's accounts."""
+        return settings.environment or choices[0]
 
     @property
     def connection(self) -> Connection:
@@ -275,7 +196,8 @@ class VenueClient(ABC):
     ) -> Order:
         """Wait until the order is final, or filled; `timeout` in seconds cancels nothing.
 
-        Raises `WaitTimeout`, or `OrderError` where "filled" was wanted and it ended otherwise.
+        Raises `WaitTimeout`, or `OrderError` where "filled" was wanted and it ended otherwise, or
+        where it is found not to be at the venue.
         """
         self._check_open()
         order_id = order if isinstance(order, str) else order.order_id
@@ -283,14 +205,16 @@ class VenueClient(ABC):
         try:
             async with self.clock.timeout(timeout):
                 while True:
+                    self._check_open()
                     bell = self._event_log.bell
-                    latest = (await self._known(order_id)).order
+                    record = self._known(order_id)
+                    latest = record.order
+                    if record.state is State.NOT_PLACED:
+                        return self._submission.answer(record)
                     if latest.is_final and (until == "final" or latest.status is OrderStatus.FILLED):
                         return latest
                     if latest.is_final:
                         break
-                    self._event_log.check()
-                    self._check_open()
                     await bell.wait()
         except TimeoutError:
             raise WaitTimeout(
@@ -310,7 +234,7 @@ class VenueClient(ABC):
         Raises `OrderNotFound` where the key was never used here.
         """
         self._check_open()
-        record = await self._event_log.record(idempotency_key)
+        record = self._submission.stored(idempotency_key)
         if record is None:
             raise OrderNotFound(
                 f"the key {idempotency_key!r} was never used here.", broker=self.name, operation="outcome"
@@ -321,7 +245,7 @@ class VenueClient(ABC):
     async def unresolved(self) -> list[Order]:
         """Return the orders that may be live although nothing confirms it, oldest first."""
         self._check_open()
-        rows = await self._journal.store.run(lambda connection: journal.unsettled(connection, UNRESOLVED))
+        rows = self._journal.store.read(lambda connection: journal.unsettled(connection, UNRESOLVED))
         return [row.order for row in rows]
 
     @property
@@ -337,11 +261,13 @@ class VenueClient(ABC):
 
     async def halt(self, reason: str) -> None:
         """Deny submits and replaces until `resume`, in every process of the state folder; cancels pass."""
+        self._check_open()
         self._halt.set(reason)
         await self._event_log.transact(lambda _, log: log.event(EventKind.HALTED, None, reason))
 
     async def resume(self) -> None:
         """Allow trading again."""
+        self._check_open()
         self._halt.clear()
         await self._event_log.transact(lambda _, log: log.event(EventKind.RESUMED))
 
@@ -358,7 +284,8 @@ class VenueClient(ABC):
             with self._located("open"):
                 await self._open()
         except BaseException:
-            await self._tear_down()
+            with contextlib.suppress(Exception):  # what went wrong first is what must be told
+                await self._tear_down()
             raise
         return self
 
@@ -387,6 +314,7 @@ class VenueClient(ABC):
     async def _open(self) -> None:
         self._journal.open()
         self._owner.begin()
+        self._connected = True
         await self.connect()
         self._account = await self._choose_account()
         environment, venue = self.environment, self.profile.venue
@@ -403,7 +331,7 @@ class VenueClient(ABC):
         self._lookups = Lookups(self, self._journal, self._ingest, broker=self.name, account_id=account_id)
         self._cancellation = Cancellation(
             self, self._journal, self._event_log, self._ingest, self._resolver, self._lookups,
-            account_id=account_id, clock=self.clock,
+            account_id=account_id, spawn=self._write,
         )  # fmt: skip
         common: dict[str, Any] = {
             "scope": scope,
@@ -415,9 +343,8 @@ class VenueClient(ABC):
             "clock": self.clock,
         }
         self._submission = Submission(
-            self, self._journal, self._event_log, resolver=self._resolver, spawn=self._write,
-            cancel_bound=self._cancellation.send_for, **common,
-        )  # fmt: skip
+            self, self._journal, self._event_log, resolver=self._resolver, spawn=self._write, **common
+        )
         self._intake = Intake(
             self, self._journal, self._event_log, self._ingest, account_id=account_id, clock=self.clock,
             since=self._started_at, settle_wait=self.settings.settle_wait, run=self._run,
@@ -443,8 +370,8 @@ class VenueClient(ABC):
             next_step="set account to one of them",
         )
 
-    async def _known(self, order_id: str) -> Record:
-        record = await self._lookups.record(order_id)
+    def _known(self, order_id: str) -> Record:
+        record = self._lookups.find(order_id)
         if record is None:
             raise OrderNotFound(f"no order {order_id} was placed here.", broker=self.name)
         return record
@@ -487,7 +414,8 @@ class VenueClient(ABC):
         if tasks:
             await asyncio.wait(tasks)
         try:
-            await self.disconnect()
+            if self._connected:
+                await self.disconnect()
         finally:
             self._event_log.close()
             self._owner.end()
@@ -536,7 +464,8 @@ class ReplacingClient:
         self._check_open()
         assert self._replacement is not None
         with self._located("replace"):
-            return await self._replacement.replace(order_id, changes, idempotency_key)
+            work = self._replacement.replace(order_id, changes, idempotency_key)
+            return await asyncio.shield(self._write(work))
 
 
 class _Located:

@@ -6,21 +6,25 @@ Readers read the log, not a queue, so memory is bounded and one slow reader cost
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, TypeVar
 
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import BrokerError
+from mts1b_brokers_core.foundation.errors import BrokerError, InvalidInput
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
 from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order
 from mts1b_brokers_core.platform.clock import from_ns
+from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal
 from .journal import Journal
 
 T = TypeVar("T")
 Stream = Literal["fills", "events"]
+
+_log = logging.getLogger("mts1b_brokers")
 
 _EXECUTIONS = (EventKind.FILL, EventKind.BUST)
 _BATCH = 256
@@ -36,6 +40,8 @@ class Appender:
         self.now_ns = now_ns
         self.now = from_ns(now_ns)
         self.events: list[BrokerEvent] = []
+        #: Orders bound by this transaction whose cancel was wanted while they were unknown.
+        self.cancels_due: list[Order] = []
         last = connection.execute('SELECT "offset", seq FROM log ORDER BY "offset" DESC LIMIT 1').fetchone()
         self._offset: int = last[0] if last else 0
         self._seq: int = last[1] if last else 0
@@ -110,42 +116,58 @@ class EventLog:
         self._recent: list[BrokerEvent] = []
         self._bell = asyncio.Event()
         self._acks: dict[tuple[str, Stream], int] = {}
+        #: Cursors whose newest position waits to be written; whoever writes takes the newest.
+        self._unwritten: set[tuple[str, Stream]] = set()
         self._closed = False
         self._failure: BrokerError | None = None
+        #: Called with an order that was bound after a cancel of it was wanted.
+        self.on_cancel_due: Callable[[Order], object] | None = None
 
     async def transact(self, work: Callable[[sqlite3.Connection, Appender], T]) -> T:
         """Run work in one transaction with an appender; its events are seen once it is durable."""
         now_ns = self._clock.now_ns()
 
-        def job(connection: sqlite3.Connection) -> tuple[T, list[BrokerEvent]]:
+        def job(connection: sqlite3.Connection) -> tuple[T, Appender]:
             appender = Appender(connection, self._broker, now_ns)
-            return work(connection, appender), appender.events
+            return work(connection, appender), appender
 
-        result, events = await self._journal.store.run(job)
-        if events:
-            self._published(events)
+        result, _ = await self._journal.store.run(job, self._published)
         return result
 
     def observed(self, kind: EventKind, message: str = "", **detail: str) -> None:
         """Tell observers of something that isn't kept in the log."""
         if self._emit is not None:
-            self._emit(
+            self._tell(
                 BrokerEvent(
                     kind=kind, broker=self._broker, at=self._clock.now(), message=message, detail=detail
                 )
             )
 
-    def _published(self, events: list[BrokerEvent]) -> None:
-        # Batches of one commit arrive in commit order; anything else means a reader must go to the file.
-        if self._recent and events[0].offset != self._recent[-1].offset + 1:
-            self._recent.clear()
-        self._recent.extend(events)
-        if len(self._recent) > 2 * _RECENT:
-            del self._recent[:-_RECENT]
-        if self._emit is not None:
-            for event in events:
-                self._emit(event)
-        self.ring()
+    def _published(self, done: tuple[object, Appender]) -> None:
+        appender = done[1]
+        events = appender.events
+        if events:
+            # Results arrive in the order of their commits; a gap is another process's, and in the file.
+            if self._recent and events[0].offset != self._recent[-1].offset + 1:
+                self._recent.clear()
+            self._recent.extend(events)
+            if len(self._recent) > 2 * _RECENT:
+                del self._recent[:-_RECENT]
+            self.ring()
+            if self._emit is not None:
+                for event in events:
+                    self._tell(event)
+        if self.on_cancel_due is not None:
+            for order in appender.cancels_due:
+                self.on_cancel_due(order)
+
+    def _tell(self, event: BrokerEvent) -> None:
+        assert self._emit is not None
+        try:
+            self._emit(event)
+        # What is written is written: an observer that fails can't make an order's answer fail.
+        except Exception:  # noqa: BLE001
+            _log.exception("%s: an observer failed on %s", self._broker, event.kind)
 
     def ring(self) -> None:
         """Wake every reader."""
@@ -181,10 +203,10 @@ class EventLog:
         `BrokerFailed` where it failed.
         """
         named = since is None
-        cursor = await self._cursor(stream, consumer) if since is None else await self._offset_of(since)
+        cursor = self._cursor(stream, consumer) if since is None else self._offset_of(since)
         while True:
             bell = self._bell
-            rows = await self._after(cursor)
+            rows = self._after(cursor)
             for row in rows:
                 if stream == "events" or row.fill is not None:
                     yield row
@@ -197,7 +219,7 @@ class EventLog:
                     return
                 await bell.wait()
 
-    async def _after(self, cursor: int) -> list[BrokerEvent]:
+    def _after(self, cursor: int) -> list[BrokerEvent]:
         recent = self._recent
         if recent and recent[0].offset <= cursor + 1:
             start = cursor + 1 - recent[0].offset
@@ -211,44 +233,57 @@ class EventLog:
                 (cursor, _BATCH),
             ).fetchall()
 
-        return [_event_of(row) for row in await self._journal.store.run(work)]
+        return [_event_of(row) for row in self._journal.store.read(work)]
 
-    async def _cursor(self, stream: Stream, consumer: str) -> int:
+    def _cursor(self, stream: Stream, consumer: str) -> int:
         held = self._acks.get((consumer, stream))
         if held is not None:
             return held
-
-        def work(connection: sqlite3.Connection) -> int:
-            row = connection.execute(
+        row = self._journal.store.read(
+            lambda connection: connection.execute(
                 'SELECT "offset" FROM consumers WHERE name = ? AND stream = ?', (consumer, stream)
             ).fetchone()
-            return int(row[0]) if row else 0
+        )
+        return int(row[0]) if row else 0
 
-        return await self._journal.store.run(work)
-
-    async def _offset_of(self, seq: int) -> int:
-        def work(connection: sqlite3.Connection) -> int:
+    def _offset_of(self, seq: int) -> int:
+        def work(connection: sqlite3.Connection) -> tuple[int, int]:
             row = connection.execute(
-                'SELECT "offset" FROM log WHERE seq <= ? AND fill_id IS NOT NULL ORDER BY seq DESC LIMIT 1',
+                'SELECT "offset", seq FROM log WHERE seq <= ? AND fill_id IS NOT NULL'
+                " ORDER BY seq DESC LIMIT 1",
                 (seq,),
             ).fetchone()
-            return int(row[0]) if row else 0
+            return row or (0, 0)
 
-        return await self._journal.store.run(work)
+        offset, last = self._journal.store.read(work)
+        if last < seq:
+            raise InvalidInput(
+                f"since={seq} is beyond the last execution logged here, {last}.",
+                next_step="this is another journal than the one that gave this seq: open that one",
+            )
+        return offset
 
     def _acknowledge(self, consumer: str, stream: Stream, offset: int) -> None:
-        self._acks[consumer, stream] = offset
+        """Remember how far a consumer is; two of one name count as the one that is further."""
+        cursor = consumer, stream
+        if self._closed or offset <= self._acks.get(cursor, -1):
+            return
+        self._acks[cursor] = offset
+        if not self._journal.durable or cursor in self._unwritten:
+            return
+        self._unwritten.add(cursor)
 
         def work(connection: sqlite3.Connection) -> None:
-            held = self._acks[consumer, stream]
+            self._unwritten.discard(cursor)
             connection.execute(
                 "INSERT INTO consumers VALUES (?, ?, ?) ON CONFLICT (name, stream)"
-                ' DO UPDATE SET "offset" = excluded."offset"',
-                (consumer, stream, held),
+                ' DO UPDATE SET "offset" = max("offset", excluded."offset")',
+                (consumer, stream, self._acks[cursor]),
             )
+            failpoint("ack.uncommitted")
 
         self._journal.store.post(work)
 
-    async def record(self, key: str) -> journal.Record | None:
+    def record(self, key: str) -> journal.Record | None:
         """Return what the journal holds of a key."""
-        return await self._journal.store.run(lambda connection: journal.get(connection, key))
+        return self._journal.store.read(lambda connection: journal.get(connection, key))

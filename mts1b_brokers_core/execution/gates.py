@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from mts1b_brokers_core.foundation.base import LEDGER, plain
-from mts1b_brokers_core.foundation.errors import BrokerError, OrderDenied
+from mts1b_brokers_core.foundation.errors import OrderDenied, StateError
 from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.foundation.market_data import Quote
 from mts1b_brokers_core.foundation.orders import Order, OrderType, Side
@@ -39,6 +39,17 @@ class Gatekeeper:
                 next_step="`mts mts1b-brokers resume NAME` once it is safe",
             )
 
+    @staticmethod
+    def check_journal(stopped: StateError | None, order: Order) -> None:
+        """Deny once an outcome could not be written: what is not remembered must not be sent."""
+        if stopped is not None:
+            raise OrderDenied(
+                f"the last outcome could not be journalled: {stopped.message}",
+                reason="journal",
+                order=order,
+                next_step=stopped.next_step,
+            )
+
     async def check(self, order: Order, instrument: Instrument | None) -> None:
         """Deny an order that breaks a limit; asks for a quote only where a limit needs one."""
         self.check_halt(order)
@@ -52,23 +63,28 @@ class Gatekeeper:
         most = gates.max_order_quantity
         if most is not None and order.quantity is not None and order.quantity > most:
             raise _denied(order, "max_order_quantity", f"{plain(order.quantity)} is above {plain(most)}.")
-        needs_price = gates.max_order_value is not None or (most is not None and order.quantity is None)
-        if not needs_price and gates.price_collar is None:
+        valued = gates.max_order_value is not None or (most is not None and order.quantity is None)
+        # A buy never costs more than its limit, so that valuing it takes no quote.
+        capped = order.side is Side.BUY and order.limit_price is not None and not order.legs
+        if gates.price_collar is None and (capped or not valued):
+            if valued:
+                self._check_value(order, instrument, None)
             return
         quote = await self._quote(order)
         self._check_value(order, instrument, quote)
         self._check_collar(order, quote)
 
-    def _check_value(self, order: Order, instrument: Instrument | None, quote: Quote) -> None:
+    def _check_value(self, order: Order, instrument: Instrument | None, quote: Quote | None) -> None:
         gates = self._gates
-        touch = quote.ask if order.side is Side.BUY else quote.bid
+        touch = None if quote is None else quote.ask if order.side is Side.BUY else quote.bid
         price = order.limit_price or order.stop_price or touch
         if price is None:
             raise _denied(order, "max_order_value", "there is no price to value the order at.")
         value = order.quote_quantity
         if order.quantity is not None:
             # A sell limit below the market trades at the market: value it at the dearer of the two.
-            dearest = max(abs(price), abs(touch)) if touch is not None else abs(price)
+            sells = order.side is Side.SELL and touch is not None
+            dearest = max(abs(price), abs(touch)) if sells and touch is not None else abs(price)
             value = LEDGER.multiply(order.quantity, dearest)
             value = LEDGER.multiply(value, instrument.multiplier) if instrument else value
         if gates.max_order_value is not None and value is not None and value > gates.max_order_value:
@@ -102,10 +118,11 @@ class Gatekeeper:
             raise _denied(order, "no_quote", "a limit needs a quote, and this broker gives none for it.")
         try:
             return await self._get_quote(order.symbol)
-        except BrokerError as error:
-            raise _denied(order, "no_quote", f"a limit needs a quote: {error.message}") from error
+        # Whatever keeps a quote from us, nothing was sent, and nothing will be without one.
+        except Exception as error:
+            raise _denied(order, "no_quote", f"a limit needs a quote: {error}") from error
 
-    def check_rate(self, connection: sqlite3.Connection, now_ns: int) -> None:
+    def check_rate(self, connection: sqlite3.Connection, now_ns: int, order: Order | None = None) -> None:
         """Deny where too many attempts lie in the last minute, all processes counted."""
         most = self._gates.max_orders_per_minute
         if most is None:
@@ -118,6 +135,7 @@ class Gatekeeper:
             raise OrderDenied(
                 f"{most} orders in the last minute is the limit set.",
                 reason="max_orders_per_minute",
+                order=order,
                 next_step=f"wait {wait:.0f} seconds, or raise the limit",
             )
 

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from mts1b_brokers_core.foundation.errors import BrokerError
 from mts1b_brokers_core.foundation.events import EventKind
-from mts1b_brokers_core.foundation.orders import Fill, Order, OrderStatus
+from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order, OrderStatus
+from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal
 from .eventlog import Appender, EventLog
-from .journal import UNRESOLVED, Record, State
-from .merge import Logged, apply
+from .journal import OPEN_QUESTIONS, Record, State
+from .merge import apply
 from .port import Execution, OrderRef, OrderView, VenueProfile
+from .writing import bind_children, write_order
+
+_FOR_A_PERSON = (State.REJECTED, State.AMBIGUOUS, State.DUPLICATE)
 
 
 @dataclass(slots=True)
 class Ingested:
-    """What one call changed: the orders by key, and the views held back until their fills are here."""
+    """What one call changed.
+
+    `held` are terminal views kept back until their fills are here, `lacking` all orders of which the
+    venue counts more than is logged, both by key.
+    """
 
     orders: dict[str, Order] = field(default_factory=dict)
     held: dict[str, OrderView] = field(default_factory=dict)
+    lacking: dict[str, OrderRef] = field(default_factory=dict)
     new_fills: int = 0
 
 
@@ -33,6 +42,8 @@ class Ingest:
         self._log = log
         self._profile = profile
         self._held: dict[str, OrderView] = {}
+        #: Called with a key when a terminal status begins to wait for its last fills.
+        self.on_held: Callable[[str], None] | None = None
 
     @property
     def held(self) -> dict[str, OrderView]:
@@ -47,137 +58,153 @@ class Ingest:
         A terminal view whose cumulative quantity exceeds the logged fills is held until they arrive;
         `release` lets it through with `fills_pending`.
         """
+        if not seen:
+            return Ingested()
         held = dict(self._held)
 
         def work(connection: sqlite3.Connection, log: Appender) -> Ingested:
-            result = Ingested()
+            one = _Transaction(connection, log, account_id, self._profile, release=release)
             for item in seen:
                 if isinstance(item, Execution):
-                    self._execution(connection, log, account_id, item, result)
+                    one.execution(item)
                 else:
-                    self._view(connection, log, account_id, item, result, release=release)
-            for key in list(result.orders):
-                if key in held and key not in result.held:
-                    self._view(connection, log, account_id, held[key], result, release=False)
-            return result
+                    one.view(item)
+            waiting = held | one.result.held
+            for key in waiting.keys() & one.result.orders.keys():
+                one.result.held.pop(key, None)
+                one.view(waiting[key])
+            failpoint("fill.uncommitted")
+            return one.result
 
         result = await self._log.transact(work)
         for key in result.orders:
             self._held.pop(key, None)
-        self._held.update(result.held)
+        for key, view in result.held.items():
+            begins = key not in held
+            self._held[key] = view
+            if begins and self.on_held is not None:
+                self.on_held(key)
         return result
 
-    def _execution(
-        self, connection: sqlite3.Connection, log: Appender, account_id: str, seen: Execution, into: Ingested
+
+class _Transaction:
+    """One commit's worth of merging."""
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        log: Appender,
+        account_id: str,
+        profile: VenueProfile,
+        *,
+        release: bool,
     ) -> None:
+        self._connection = connection
+        self._log = log
+        self._account_id = account_id
+        self._profile = profile
+        self._release = release
+        self.result = Ingested()
+
+    def execution(self, seen: Execution) -> None:
+        """Log one execution, unless it is logged, and count it to its order."""
         if seen.fill_id is None:
             raise BrokerError(
                 "the adapter reported an execution without an id, which its profile doesn't announce.",
                 next_step="report this to the adapter's author",
             )
-        account = seen.account_id or account_id
-        if log.has_fill(account, seen.fill_id):
+        account = seen.account_id or self._account_id
+        if self._log.has_fill(account, seen.fill_id):
             return
-        record = _named(connection, account, seen.ref)
-        fill = log.fill(_fill(seen, record, account))
-        into.new_fills += 1
+        record = journal.at_venue(self._connection, account, seen.ref)
+        fill = self._log.fill(_fill(seen, record, account))
+        self.result.new_fills += 1
         if record is None:
             return
         logged = record.logged.plus(fill)
         order = apply(record.order, fill, logged=logged)
-        if seen.ref.broker_order_id:
-            order = _bound(order, seen.ref.broker_order_id)
+        order, state = self._bound(record, order, seen.ref, None)
         # A fill proves that the venue took the order, whatever we knew before.
-        state = State.CONFIRMED if record.state in (*UNRESOLVED, State.NOT_PLACED) else None
-        if record.state is State.NOT_PLACED:
-            log.event(EventKind.LATE, order, "a fill of an order that was taken for absent")
-        self._write(connection, log, record, order, into, logged=logged, state=state)
+        if state is None and record.state in OPEN_QUESTIONS:
+            state = State.CONFIRMED
+        self._late(record, order)
+        self.result.orders[record.key] = write_order(
+            self._connection, self._log, record, order, logged=logged, state=state,
+            settle=fill.kind is not FillKind.BUST,
+        ).order  # fmt: skip
 
-    def _view(
-        self,
-        connection: sqlite3.Connection,
-        log: Appender,
-        account_id: str,
-        view: OrderView,
-        into: Ingested,
-        *,
-        release: bool,
-    ) -> None:
-        record = _named(connection, view.account_id or account_id, view.ref)
-        if record is None or record.state in (State.REJECTED, State.AMBIGUOUS, State.DUPLICATE):
+    def view(self, view: OrderView) -> None:
+        """Merge one order view into the order it shows, where that is one of ours."""
+        record = journal.at_venue(self._connection, view.account_id or self._account_id, view.ref)
+        if record is None or record.state in _FOR_A_PERSON:
             return
-        missing = (view.cumulative_quantity or 0) > record.logged.quantity
-        if view.status.final and missing and not release:
-            into.held[record.key] = view
-            working = OrderStatus.PARTIALLY_FILLED if view.cumulative_quantity else OrderStatus.NEW
-            view = replace(view, status=working)
-        order = apply(record.order, view, reopens=self._profile.reopens)
-        if missing and release:
-            order = order.evolve(fills_pending=True)
-        state = None
-        if view.decided and record.state in (State.SENDING, State.UNKNOWN, State.NOT_PLACED):
-            state = State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
-            if record.state is State.NOT_PLACED:
-                log.event(EventKind.LATE, order, "an order that was taken for absent is at the venue")
-        if order is not record.order or state is not None:
-            self._write(connection, log, record, order, into, logged=record.logged, state=state)
+        order, state = self._bound(record, record.order, view.ref, view.replaced_by)
+        if state is not State.DUPLICATE:
+            shown = self._ready(record, view)
+            order = apply(order, shown, reopens=self._profile.reopens)
+            if shown is view and view.status.final and self._lacks(record, view):
+                order = order.evolve(fills_pending=True)
+            state = _state_seen(record, view)
+            if state is not None:
+                self._late(record, order)
+        adds_up = order.is_final and not order.settled and view.cumulative_quantity == record.logged.quantity
+        if order is not record.order or state is not None or adds_up:
+            record = write_order(
+                self._connection, self._log, record, order, logged=record.logged, state=state
+            )
+            self.result.orders[record.key] = record.order
+        if view.children and record.order.attached:
+            bind_children(self._connection, self._log, record, [OrderRef(child) for child in view.children])
 
-    def _write(
-        self,
-        connection: sqlite3.Connection,
-        log: Appender,
-        record: Record,
-        order: Order,
-        into: Ingested,
-        *,
-        logged: Logged,
-        state: State | None,
-    ) -> None:
-        write_order(connection, log, record, order, logged=logged, state=state)
-        into.orders[record.key] = order
+    def _ready(self, record: Record, view: OrderView) -> OrderView:
+        """Return the view as it may be shown: an end waits until the fills before it are logged."""
+        if not self._lacks(record, view):
+            self.result.lacking.pop(record.key, None)
+            return view
+        self.result.lacking[record.key] = view.ref
+        if not view.status.final or self._release:
+            return view
+        self.result.held[record.key] = view
+        return replace(view, status=OrderStatus.PARTIALLY_FILLED)
 
+    @staticmethod
+    def _lacks(record: Record, view: OrderView) -> bool:
+        return (view.cumulative_quantity or 0) > record.logged.quantity
 
-def write_order(
-    connection: sqlite3.Connection,
-    log: Appender,
-    record: Record,
-    order: Order,
-    *,
-    logged: Logged,
-    state: State | None = None,
-    reason: str | None = None,
-    words: str | None = None,
-) -> Order:
-    """Write an order's new state with the events that tell of it, and settle it where it adds up."""
-    complete = order.is_final and logged.quantity == order.filled_quantity
-    was = record.order
-    order = order.evolve(settled=complete, fills_pending=order.fills_pending and not complete)
-    journal.put(
-        connection, record, log.now_ns, order=order, state=state, logged=logged, reason=reason, words=words
-    )
-    if len(order.broker_order_ids) > len(was.broker_order_ids) > 0:
-        log.event(EventKind.BOUND, order, order.broker_order_ids[-1])
-    if order.status is not was.status:
-        log.event(EventKind.STATUS, order, str(order.status))
-    if order.settled and not was.settled:
-        log.event(EventKind.SETTLED, order)
-    return order
+    def _late(self, record: Record, order: Order) -> None:
+        if record.state is State.NOT_PLACED:
+            self._log.event(EventKind.LATE, order, "an order that was taken for absent is at the venue")
+
+    def _bound(
+        self, record: Record, order: Order, ref: OrderRef, replaced_by: str | None
+    ) -> tuple[Order, State | None]:
+        """Bind a venue id; one more id that nothing links to the first is a second order under the key."""
+        new, known = ref.broker_order_id, order.broker_order_ids
+        if new is None or new in known:
+            return order, None
+        if not known or replaced_by in known:
+            return apply(order, OrderView(OrderRef(new), OrderStatus.UNKNOWN)), None
+        if journal.being_replaced(self._connection, record.key):
+            current = OrderRef(order.broker_order_id)
+            return apply(order, OrderView(current, OrderStatus.UNKNOWN, replaced_by=new)), None
+        order = order.evolve(broker_order_ids=(*known, new))
+        self._log.event(EventKind.DUPLICATE, order, f"{new} beside {order.broker_order_id}, under one key")
+        return order, State.DUPLICATE
 
 
-def _bound(order: Order, broker_order_id: str) -> Order:
-    return apply(order, OrderView(OrderRef(broker_order_id), order.status or OrderStatus.NEW))
-
-
-def _named(connection: sqlite3.Connection, account_id: str, ref: OrderRef) -> Record | None:
-    for name in (ref.broker_order_id, ref.token):
-        if name and (record := journal.named(connection, account_id, name)) is not None:
-            return record
-    return None
+def _state_seen(record: Record, view: OrderView) -> State | None:
+    """Return the state that a sight of the order brings its key to, or None where it stays."""
+    if record.state not in OPEN_QUESTIONS:
+        return None
+    if not view.decided:
+        return State.UNKNOWN
+    return State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
 
 
 def fill_of(connection: sqlite3.Connection, seen: Execution, account_id: str) -> Fill:
     """Return an execution as a fill that is not numbered yet, attributed to our order where it is ours."""
-    return _fill(seen, _named(connection, seen.account_id or account_id, seen.ref), account_id)
+    account = seen.account_id or account_id
+    return _fill(seen, journal.at_venue(connection, account, seen.ref), account)
 
 
 def _fill(seen: Execution, record: Record | None, account_id: str) -> Fill:
@@ -186,7 +213,7 @@ def _fill(seen: Execution, record: Record | None, account_id: str) -> Fill:
         kind=seen.kind,
         corrects=seen.corrects,
         order_id=record.order.order_id if record else (seen.ref.broker_order_id or seen.ref.token or ""),
-        broker_order_id=seen.ref.broker_order_id,
+        broker_order_id=seen.ref.broker_order_id or (record.order.broker_order_id if record else None),
         account_id=account_id,
         symbol=seen.symbol,
         leg=seen.leg,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -26,10 +27,27 @@ class InstrumentCache:
         self._ttl = ttl
         self._rows: dict[str, list[Instrument]] = {}
         self._read_at: float | None = None
+        self._reads = 0
+        self._reading = asyncio.Lock()
 
     async def refresh(self) -> None:
-        """Read the instruments again."""
-        listing = await self._load(None)
+        """Read again, once for all who ask meanwhile. Raises `OrderDenied` where that fails."""
+        reads = self._reads
+        async with self._reading:
+            if self._reads == reads:
+                await self._read()
+
+    async def _read(self) -> None:
+        try:
+            listing = await self._load(None)
+        # Whatever kept them from us, the order was not sent.
+        except Exception as error:
+            raise OrderDenied(
+                f"the venue's instruments could not be read: {error}",
+                reason="instruments",
+                next_step="repeat it once the venue can be reached",
+            ) from error
+        self._reads += 1
         rows: dict[str, list[Instrument]] = {}
         for row in listing.rows:
             rows.setdefault(parse_symbol(row.symbol).symbol, []).append(row)
@@ -39,6 +57,15 @@ class InstrumentCache:
     def fresh(self) -> bool:
         """True where the data was read within `ttl`."""
         return self._read_at is not None and self._clock.monotonic() - self._read_at < self._ttl
+
+    async def fitted(self, order: Order, instrument: Instrument) -> tuple[Order, Instrument]:
+        """Return the order as it can be sent. Raises `OrderDenied`, having read the instruments again."""
+        try:
+            return fit_tree(order, instrument), instrument
+        except OrderDenied:
+            await self.refresh()  # the venue may have changed its increments meanwhile
+        instrument = await self.find(order.symbol, order.asset_class)
+        return fit_tree(order, instrument), instrument
 
     async def find(self, symbol: str, asset: AssetClass | None = None) -> Instrument:
         """Return the one instrument meant. Raises `UnknownInstrument` or `AmbiguousInstrument`."""
@@ -67,6 +94,14 @@ class InstrumentCache:
             if close
             else "see `mts mts1b-brokers instruments`",
         )
+
+
+def fit_tree(order: Order, instrument: Instrument) -> Order:
+    """Return the order and what is attached to it as they can be sent. Raises `OrderDenied`."""
+    sent = fit(order, instrument)
+    if not order.attached:
+        return sent
+    return sent.evolve(attached=tuple(fit(child, instrument) for child in order.attached))
 
 
 def fit(order: Order, instrument: Instrument) -> Order:

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import BrokerFailed
+from mts1b_brokers_core.foundation.errors import (
+    AuthenticationError,
+    BrokerFailed,
+    PermissionDenied,
+    VenueError,
+)
 from mts1b_brokers_core.foundation.events import EventKind
 
 from . import journal
 from .eventlog import EventLog
-from .ingest import Ingest
+from .ingest import Ingest, Ingested
 from .journal import Journal, State
 from .port import (
     Decoded,
     Execution,
     FeeAmendment,
     Link,
+    Listing,
     OrderRef,
     OrderView,
     Trigger,
@@ -27,8 +34,11 @@ from .port import (
 )
 from .resolver import Resolver
 
+Reading = Callable[[], Awaitable[None]]
+
 #: Overlap of every read of past executions with what was read before.
 _OVERLAP = timedelta(minutes=5)
+_FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
 
 
 class Intake:
@@ -56,10 +66,12 @@ class Intake:
         self._since = since
         self._settle_wait = settle_wait
         self._run = run
+        self._gap = False
+        ingest.on_held = self._wait_for_fills
 
     async def settle_the_past(self, resolver: Resolver) -> None:
         """Ask about what the last run left open, then read what happened meanwhile, with overlap."""
-        records = await self._journal.store.run(
+        records = self._journal.store.read(
             lambda connection: journal.unsettled(connection, (State.SENDING, State.UNKNOWN))
         )
         for record in records:
@@ -68,29 +80,25 @@ class Intake:
 
     async def catch_up(self) -> None:
         """Read past executions with overlap, then the unsettled orders and what those still lack."""
-        last = await self._journal.store.run(journal.last_fill)
+        last = self._journal.store.read(journal.last_fill)
         since = last.executed_at if last else self._since
         since -= _OVERLAP + timedelta(seconds=self._port.profile.correction_lookback)
-        listing = await self._port.executions(self._account_id, since, None)
-        self.report(listing.unreadable)
-        await self._ingest.observe(self._account_id, listing.rows)
-        records = await self._journal.store.run(
+        await self._observe(await self._port.executions(self._account_id, since, None))
+        records = self._journal.store.read(
             lambda connection: journal.unsettled(connection, (State.CONFIRMED,))
         )
         refs = [OrderRef(row.order.broker_order_id) for row in records if row.order.broker_order_id]
         if refs:
-            views = await self._port.read(refs)
-            self.report(views.unreadable)
-            await self._observe(views.rows)
-            await self._fetch_missing()
+            await self._follow(await self._observe(await self._port.read(refs)))
 
-    async def _fetch_missing(self) -> None:
-        """Read the executions of the orders whose final status waits for them."""
-        held = list(self._ingest.held.values())
-        if held:
-            listing = await self._port.executions_of([view.ref for view in held])
-            self.report(listing.unreadable)
-            await self._ingest.observe(self._account_id, listing.rows)
+    async def _follow(self, seen: Ingested) -> None:
+        """Read the executions of orders of which the venue counts more than is logged."""
+        if seen.lacking:
+            await self._observe(await self._port.executions_of(list(seen.lacking.values())))
+
+    async def _observe(self, listing: Listing[Execution] | Listing[OrderView]) -> Ingested:
+        self.report(listing.unreadable)
+        return await self._ingest.observe(self._account_id, listing.rows)
 
     async def pump(self) -> None:
         """Take frames until the broker closes. Raises `BrokerFailed` where the venue's stream ends."""
@@ -99,15 +107,12 @@ class Intake:
         raise BrokerFailed("the venue's stream ended.")
 
     async def _handle(self, items: Sequence[Decoded]) -> None:
-        seen = [item for item in items if isinstance(item, (Execution, OrderView))]
-        if seen:
-            await self._observe(seen)
+        await self._ingest.observe(
+            self._account_id, [item for item in items if isinstance(item, (Execution, OrderView))]
+        )
         for item in items:
             if isinstance(item, Trigger):
-                fills = await self._port.executions_of(item.refs)
-                views = await self._port.read(item.refs)
-                self.report([*fills.unreadable, *views.unreadable])
-                await self._observe([*fills.rows, *views.rows])
+                await self._persist(self._triggered(item))
             elif isinstance(item, Link):
                 await self._linked(item)
             elif isinstance(item, FeeAmendment):
@@ -115,27 +120,61 @@ class Intake:
             elif isinstance(item, Unreadable):
                 self.report([item])
 
-    async def _observe(self, seen: Sequence[Execution | OrderView]) -> None:
-        result = await self._ingest.observe(self._account_id, seen)
-        for key, view in result.held.items():
-            self._run(self._release(key, view), f"settle {key}")
+    def _triggered(self, trigger: Trigger) -> Reading:
+        async def read() -> None:
+            fills = await self._port.executions_of(trigger.refs)
+            views = await self._port.read(trigger.refs)
+            self.report([*fills.unreadable, *views.unreadable])
+            await self._ingest.observe(self._account_id, [*fills.rows, *views.rows])
 
-    async def _release(self, key: str, view: OrderView) -> None:
+        return read
+
+    async def _persist(self, read: Reading) -> None:
+        """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop."""
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                await read()
+            except (AuthenticationError, PermissionDenied):
+                raise
+            except (OSError, TimeoutError, VenueError) as error:
+                await self._open_gap(str(error))
+                await self._clock.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+                read = self.catch_up
+            else:
+                await self._close_gap()
+                return
+
+    def _wait_for_fills(self, key: str) -> None:
+        self._run(self._release(key), f"settle {key}")
+
+    async def _release(self, key: str) -> None:
         await self._clock.sleep(self._settle_wait)
-        if self._ingest.held.get(key) is not view:
+        view = self._ingest.held.get(key)
+        if view is None:
             return
-        await self._fetch_missing()
-        if key in self._ingest.held:
+        with contextlib.suppress(OSError, TimeoutError, VenueError):
+            await self._observe(await self._port.executions_of([view.ref]))
+        if (view := self._ingest.held.get(key)) is not None:
             await self._ingest.observe(self._account_id, [view], release=True)
 
     async def _linked(self, link: Link) -> None:
-        kind = EventKind.LINK_UP if link.up else EventKind.LINK_DOWN
-        await self._tell(kind, link.words)
+        await self._tell(EventKind.LINK_UP if link.up else EventKind.LINK_DOWN, link.words)
         if not link.up or link.data_lost:
-            await self._tell(EventKind.GAP_OPEN, link.words)
-        if link.up and link.data_lost:
-            await self.catch_up()
-            await self._tell(EventKind.GAP_CLOSED, link.words)
+            await self._open_gap(link.words)
+        if link.up and self._gap:
+            await self._persist(self.catch_up)
+
+    async def _open_gap(self, words: str) -> None:
+        if not self._gap:
+            self._gap = True
+            await self._tell(EventKind.GAP_OPEN, words)
+
+    async def _close_gap(self) -> None:
+        if self._gap:
+            self._gap = False
+            await self._tell(EventKind.GAP_CLOSED, "read again with overlap")
 
     async def _tell(self, kind: EventKind, words: str) -> None:
         await self._log.transact(lambda _, log: log.event(kind, None, words))

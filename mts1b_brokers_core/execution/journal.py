@@ -9,20 +9,21 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any
 
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import StateMismatch
+from mts1b_brokers_core.foundation.errors import StateError, StateMismatch
 from mts1b_brokers_core.foundation.orders import Fill, Order
+from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.sqlite import SqliteStore
 
 from .merge import Logged
-from .port import Ticket
+from .port import OrderRef, Ticket
 
 APPLICATION_ID = 0x4D54534A  # "MTSJ"
 
@@ -50,8 +51,8 @@ MIGRATIONS = (
     CREATE INDEX orders_unsettled ON orders (state, created_ns) WHERE settled = 0;
     CREATE INDEX orders_created ON orders (created_ns);
     CREATE TABLE names (
-        account_id TEXT NOT NULL, name TEXT NOT NULL, kind TEXT NOT NULL, key TEXT NOT NULL,
-        PRIMARY KEY (account_id, name)
+        account_id TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL,
+        PRIMARY KEY (account_id, name, kind)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE attempts (
         key TEXT NOT NULL,
@@ -86,6 +87,15 @@ MIGRATIONS = (
 )
 
 
+class Name(IntEnum):
+    """Whose word a name is; where one text is several of them, the first of these is meant."""
+
+    OURS = 0
+    VENUE = 1
+    TOKEN = 2
+    CHANGE = 3  # the token of a replace
+
+
 class State(StrEnum):
     """Where a key stands; see the state machine of the execution room's documentation."""
 
@@ -100,6 +110,8 @@ class State(StrEnum):
 
 #: States whose orders may be live although nothing confirms it.
 UNRESOLVED = (State.SENDING, State.UNKNOWN, State.AMBIGUOUS, State.DUPLICATE)
+#: States that a sight of the order at the venue ends.
+OPEN_QUESTIONS = (State.SENDING, State.UNKNOWN, State.NOT_PLACED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +147,13 @@ class Attempt:
     body: str
 
 
-def fingerprint(order: Order) -> str:
-    """Return a digest of the terms: equal for a true retry, whatever its order id."""
-    text = json.dumps(order.terms(), sort_keys=True, separators=(",", ":"))
+def fingerprint(order: Order, account_id: str) -> str:
+    """Return a digest of the terms: equal for a true retry, whatever its order id.
+
+    An order that names no account is one for `account_id`.
+    """
+    terms = order.terms() | {"account_id": order.account_id or account_id}
+    text = json.dumps(terms, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -148,6 +164,8 @@ class Journal:
         self.store = SqliteStore(
             path, kind=APPLICATION_ID, migrations=MIGRATIONS, what="a broker's journal", clock=clock
         )
+        #: Why an outcome could not be written, where that happened: nothing more may be sent.
+        self.stopped: StateError | None = None
 
     @property
     def durable(self) -> bool:
@@ -209,20 +227,39 @@ def get(connection: sqlite3.Connection, key: str) -> Record | None:
     return None if row is None else _record(row)
 
 
-def named(connection: sqlite3.Connection, account_id: str, name: str) -> Record | None:
-    """Return the row that an id of ours, an id of the venue's, or a token stands for."""
+_NAMED = "SELECT key FROM names WHERE account_id = ? AND name = ?"
+
+
+def named(connection: sqlite3.Connection, account_id: str, name: str, *kinds: Name) -> Record | None:
+    """Return the row that a name stands for: ours first, then the venue's id, then a token."""
+    wanted = kinds or tuple(Name)
     row = connection.execute(
-        "SELECT key FROM names WHERE account_id = ? AND name = ?", (account_id, name)
+        f"{_NAMED} AND kind IN ({_marks(wanted)}) ORDER BY kind LIMIT 1",
+        (account_id, name, *wanted),
     ).fetchone()
     return None if row is None else get(connection, row[0])
+
+
+def at_venue(connection: sqlite3.Connection, account_id: str, ref: OrderRef) -> Record | None:
+    """Return the row of an order the venue speaks of; our own ids are not the venue's words."""
+    for name, kinds in (
+        (ref.broker_order_id, (Name.VENUE,)),
+        (ref.token, (Name.TOKEN, Name.CHANGE)),
+    ):
+        if name and (record := named(connection, account_id, name, *kinds)) is not None:
+            return record
+    return None
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ",".join("?" * len(values))
 
 
 def unsettled(connection: sqlite3.Connection, states: Iterable[State]) -> list[Record]:
     """Return the rows in these states that are not settled, oldest first."""
     wanted = tuple(states)
-    marks = ",".join("?" * len(wanted))
     rows = connection.execute(
-        f"{_RECORD} WHERE settled = 0 AND state IN ({marks}) ORDER BY created_ns",
+        f"{_RECORD} WHERE settled = 0 AND state IN ({_marks(wanted)}) ORDER BY created_ns",
         wanted,
     )
     return [_record(row) for row in rows.fetchall()]
@@ -238,52 +275,90 @@ def attempts(connection: sqlite3.Connection, key: str) -> list[Attempt]:
     return [Attempt(*row) for row in rows.fetchall()]
 
 
-def add_name(connection: sqlite3.Connection, account_id: str, name: str, kind: str, key: str) -> None:
-    """Let a name stand for a key; the first binding of a name stays."""
-    connection.execute("INSERT OR IGNORE INTO names VALUES (?, ?, ?, ?)", (account_id, name, kind, key))
+def add_name(connection: sqlite3.Connection, account_id: str, name: str, kind: Name, key: str) -> bool:
+    """Let a name stand for a key; the first binding stays: False where that is another key's."""
+    added = connection.execute(
+        "INSERT OR IGNORE INTO names VALUES (?, ?, ?, ?)", (account_id, name, kind, key)
+    ).rowcount
+    if added:
+        return True
+    holder = connection.execute(f"{_NAMED} AND kind = ?", (account_id, name, kind)).fetchone()
+    return bool(holder[0] == key)
 
 
 def claim(
-    connection: sqlite3.Connection, order: Order, print_of: str, ticket: Ticket, owner: str, now_ns: int,
-    not_after_ns: int | None,
-) -> bool:  # fmt: skip
-    """Write key and attempt before anything is sent; False where somebody else's row was first."""
+    connection: sqlite3.Connection, order: Order, print_of: str, ticket: Ticket, owner: str, now_ns: int
+) -> bool:
+    """Write key and attempt before anything is sent; False where somebody else's row was first.
+
+    Raises `IdTaken` where the order id stands for another key.
+    """
     body = order.model_dump_json()
     key = order.idempotency_key
     if ticket.attempt == 1:
-        taken = connection.execute(
-            "INSERT OR IGNORE INTO orders (key, order_id, account_id, fingerprint, state, body, created_ns,"
-            " updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (key, order.order_id, ticket.account_id, print_of, State.SENDING, body, now_ns, now_ns),
-        ).rowcount
-        add_name(connection, ticket.account_id, order.order_id, "order", key)
-        for child in order.attached:
-            add_name(connection, ticket.account_id, child.order_id, "child", key)
+        taken = _insert(connection, order, print_of, ticket.account_id, State.SENDING, body, now_ns)
+        if taken and not add_name(connection, ticket.account_id, order.order_id, Name.OURS, key):
+            raise IdTaken(order.order_id)
     else:
         taken = connection.execute(
             "UPDATE orders SET state = ?, body = ?, certainty = NULL, updated_ns = ?"
-            " WHERE key = ? AND state = ? AND (SELECT max(n) FROM attempts WHERE key = ?) = ?",
+            " WHERE key = ? AND state = ? AND cancel_wanted = 0"
+            " AND (SELECT max(n) FROM attempts WHERE key = ?) = ?",
             (State.SENDING, body, now_ns, key, State.NOT_PLACED, key, ticket.attempt - 1),
         ).rowcount
-    if not taken:
-        return False
-    add_attempt(connection, key, ticket, "new", owner, now_ns, not_after_ns)
-    return True
+    if taken:
+        add_attempt(connection, key, ticket, "new", owner, body)
+    return bool(taken)
+
+
+class IdTaken(Exception):
+    """An order id that stands for another order already."""
+
+
+def adopt(
+    connection: sqlite3.Connection, order: Order, print_of: str, account_id: str, now_ns: int
+) -> Record | None:
+    """Write a row for an order the venue holds as part of another; None where its key or id is used."""
+    key = order.idempotency_key
+    if not _insert(connection, order, print_of, account_id, State.CONFIRMED, order.model_dump_json(), now_ns):
+        return None
+    add_name(connection, account_id, order.order_id, Name.OURS, key)
+    return get(connection, key)
+
+
+def _insert(
+    connection: sqlite3.Connection, order: Order, print_of: str, account_id: str, state: State, body: str,
+    now_ns: int,
+) -> int:  # fmt: skip
+    return connection.execute(
+        "INSERT OR IGNORE INTO orders (key, order_id, account_id, fingerprint, state, body, created_ns,"
+        " updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (order.idempotency_key, order.order_id, account_id, print_of, state, body, now_ns, now_ns),
+    ).rowcount
 
 
 def add_attempt(
-    connection: sqlite3.Connection, key: str, ticket: Ticket, kind: str, owner: str, now_ns: int,
-    not_after_ns: int | None,
-) -> None:  # fmt: skip
+    connection: sqlite3.Connection, key: str, ticket: Ticket, kind: str, owner: str, body: str
+) -> None:
     """Write one attempt, with what is about to be sent."""
-    body = ticket.changes.model_dump_json() if ticket.changes else ticket.order.model_dump_json()
+    not_after_ns = None if ticket.not_after is None else to_ns(ticket.not_after)
     connection.execute(
         "INSERT INTO attempts (key, n, kind, token, t0_ns, not_after_ns, owner, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (key, ticket.attempt, kind, ticket.token, now_ns, not_after_ns, owner, body),
+        (key, ticket.attempt, kind, ticket.token, to_ns(ticket.t0), not_after_ns, owner, body),
     )
     if ticket.token:
-        add_name(connection, ticket.account_id, ticket.token, "token", key)
+        name = Name.TOKEN if ticket.changes is None else Name.CHANGE
+        add_name(connection, ticket.account_id, ticket.token, name, key)
+
+
+def being_replaced(connection: sqlite3.Connection, key: str) -> bool:
+    """True where a replace is under way, or its outcome is not known: a new venue id may be its own."""
+    row = connection.execute(
+        "SELECT 1 FROM attempts WHERE key = ? AND kind != 'new' AND coalesce(outcome, 'unknown') = 'unknown'",
+        (key,),
+    ).fetchone()
+    return row is not None
 
 
 def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: str, cause: str) -> None:
@@ -304,38 +379,45 @@ def put(
     certainty: str | None = None,
     reason: str | None = None,
     words: str | None = None,
-) -> None:
-    """Write a key's new state and order, and bind the venue ids it has by now."""
-    totals = logged or record.logged
+) -> Record:
+    """Write a key's new state and order, bind the venue ids it has by now, and return the row."""
+    updated = replace(
+        record,
+        order=order,
+        state=state or record.state,
+        settled=order.settled,
+        logged=logged or record.logged,
+        certainty=certainty if state is not None else record.certainty,
+        reason=reason or record.reason,
+        words=words or record.words,
+    )
     connection.execute(
         "UPDATE orders SET state = ?, body = ?, final = ?, settled = ?, logged_quantity = ?,"
         " logged_value = ?, certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
         (
-            state or record.state,
+            updated.state,
             order.model_dump_json(),
             order.is_final,
             order.settled,
-            str(totals.quantity),
-            str(totals.value),
-            certainty,
-            reason or record.reason,
-            words or record.words,
+            str(updated.logged.quantity),
+            str(updated.logged.value),
+            updated.certainty,
+            updated.reason,
+            updated.words,
             now_ns,
             record.key,
         ),
     )
-    for broker_order_id in order.broker_order_ids:
-        add_name(connection, record.account_id, broker_order_id, "venue", record.key)
+    if order.broker_order_ids != record.order.broker_order_ids:
+        for broker_order_id in order.broker_order_ids:
+            add_name(connection, record.account_id, broker_order_id, Name.VENUE, record.key)
+    return updated
 
 
-def want_cancel(connection: sqlite3.Connection, key: str) -> None:
+def want_cancel(connection: sqlite3.Connection, key: str) -> Record | None:
     """Remember that a cancel is wanted: no further attempt is made, and it is sent once an id is bound."""
     connection.execute("UPDATE orders SET cancel_wanted = 1 WHERE key = ?", (key,))
-
-
-def set_certainty(connection: sqlite3.Connection, key: str, certainty: str) -> None:
-    """Write how sure an absence is."""
-    connection.execute("UPDATE orders SET certainty = ? WHERE key = ?", (certainty, key))
+    return get(connection, key)
 
 
 def page(

@@ -27,14 +27,18 @@ class Lookups:
         self._account_id = account_id
 
     async def record(self, order_id: str) -> Record | None:
+        """Return the journal's row of an id."""
+        return self.find(order_id)
+
+    def find(self, order_id: str) -> Record | None:
         """Return the journal's row of an id: ours first, then the venue's, then the token."""
-        return await self._journal.store.run(
+        return self._journal.store.read(
             lambda connection: journal.named(connection, self._account_id, order_id)
         )
 
     async def order(self, order_id: str) -> Order:
         """Read one order by our id or the venue's. Raises `OrderNotFound`."""
-        record = await self.record(order_id)
+        record = self.find(order_id)
         if record is not None and (record.order.settled or record.order.broker_order_id is None):
             return record.order
         name = record.order.broker_order_id if record is not None else order_id
@@ -49,17 +53,17 @@ class Lookups:
 
     async def order_by_key(self, idempotency_key: str) -> Order:
         """Return the order submitted under a key. Raises `OrderNotFound`."""
-        record = await self._journal.store.run(lambda connection: journal.get(connection, idempotency_key))
+        record = self._journal.store.read(lambda connection: journal.get(connection, idempotency_key))
         if record is None:
             raise OrderNotFound(f"the key {idempotency_key!r} was never used here.")
         return await self.order(record.order.order_id)
 
     async def order_of(self, view: OrderView) -> Order:
         """Return our order behind a view, or the order of somebody else that it shows."""
-        for name in (view.ref.broker_order_id, view.ref.token):
-            record = await self.record(name) if name else None
-            if record is not None:
-                return record.order.evolve(broker=self._broker)
+        account = view.account_id or self._account_id
+        record = self._journal.store.read(lambda connection: journal.at_venue(connection, account, view.ref))
+        if record is not None:
+            return record.order.evolve(broker=self._broker)
         return foreign_order(view, self._broker, self._account_id)
 
     async def fills_of(self, executions: Sequence[Execution]) -> list[Fill]:
@@ -72,7 +76,7 @@ class Lookups:
                 for row in executions
             ]
 
-        return await self._journal.store.run(work)
+        return self._journal.store.read(work)
 
 
 def foreign_order(view: OrderView, broker: str, account_id: str) -> Order:

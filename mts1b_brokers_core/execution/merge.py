@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
@@ -40,7 +40,8 @@ def apply(
 
     Bindings are never overwritten. The filled quantity is the larger of what the venue counts and what
     the log holds, and falls only by a bust. A terminal status stays (but for those in `reopens`):
-    cancelled with a late fill is cancelled with more filled.
+    cancelled with a late fill is cancelled with more filled. Of a venue id that a replace has left
+    behind nothing counts but its fills.
     """
     if isinstance(seen, Fill):
         return _with_fill(order, seen, logged)
@@ -49,6 +50,8 @@ def apply(
 
 def _with_view(order: Order, view: OrderView, reopens: frozenset[OrderStatus]) -> Order:
     changes: dict[str, Any] = _binding(order, view)
+    if _left_behind(order, view):
+        return order.evolve(**changes) if changes else order
     filled = max(order.filled_quantity, view.cumulative_quantity or Decimal(0))
     if filled != order.filled_quantity:
         changes["filled_quantity"] = filled
@@ -76,10 +79,17 @@ def _binding(order: Order, view: OrderView) -> dict[str, Any]:
     if tuple(ids) == order.broker_order_ids:
         return {}
     changes: dict[str, Any] = {"broker_order_ids": tuple(ids)}
-    current = view.replaced_by or order.broker_order_id or view.ref.broker_order_id
+    follows = view.replaced_by is not None and view.replaced_by not in order.broker_order_ids
+    current = view.replaced_by if follows else order.broker_order_id or view.ref.broker_order_id
     if current != order.broker_order_id:
         changes["broker_order_id"] = current
     return changes
+
+
+def _left_behind(order: Order, view: OrderView) -> bool:
+    shown = view.ref.broker_order_id
+    earlier = shown in order.broker_order_ids and shown != order.broker_order_id
+    return earlier or view.replaced_by is not None
 
 
 def _status(
@@ -92,8 +102,8 @@ def _status(
         seen = now
     if seen is OrderStatus.UNKNOWN:
         return now
-    if seen is OrderStatus.PENDING_NEW and now is not OrderStatus.PENDING_NEW:
-        return now
+    if seen is OrderStatus.PENDING_NEW:
+        return seen if now is OrderStatus.UNKNOWN else now
     if seen in _WORKING:
         return OrderStatus.PARTIALLY_FILLED if filled else OrderStatus.NEW
     return seen
@@ -138,3 +148,12 @@ def add_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) 
     for fee in second:
         totals[fee.currency] = totals[fee.currency] + fee if fee.currency in totals else fee
     return tuple(totals[currency] for currency in sorted(totals))
+
+
+def unfilled(view: OrderView) -> OrderView:
+    """Return a view that binds and brings a working status only: fills, and an end after them, follow."""
+    ended = view.status.final and view.status is not OrderStatus.REJECTED
+    if not ended and not view.cumulative_quantity:
+        return view
+    status = OrderStatus.NEW if ended or view.status is OrderStatus.PARTIALLY_FILLED else view.status
+    return replace(view, status=status, cumulative_quantity=None, average_price=None)

@@ -21,11 +21,11 @@ from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.ids import uuid7
 from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatus
 from mts1b_brokers_core.platform.clock import to_ns
+from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal
 from .eventlog import Appender, EventLog
 from .gates import Gatekeeper
-from .ingest import write_order
 from .instruments import InstrumentCache, fit
 from .journal import Attempt, Journal, Record, State
 from .lookups import Lookups
@@ -44,6 +44,7 @@ from .port import (
     VenuePort,
 )
 from .tokens import venue_token
+from .writing import write_order
 
 
 class Replacement:
@@ -80,11 +81,11 @@ class Replacement:
 
     async def replace(self, order_id: str, changes: OrderChanges, idempotency_key: str | None) -> Order:
         """Change price, stop or total quantity of a working order and return it as changed."""
-        record = await self._lookups.record(order_id)
+        record = self._lookups.find(order_id)
         if record is None:
             raise OrderNotFound(f"no order {order_id} was placed here.", next_step="use an order_id of yours")
         key = idempotency_key or uuid7()
-        tries = await self._journal.store.run(lambda connection: journal.attempts(connection, record.key))
+        tries = self._journal.store.read(lambda connection: journal.attempts(connection, record.key))
         earlier = [attempt for attempt in tries if attempt.kind == f"replace:{key}"]
         if earlier:
             return self._stored(record, earlier[-1], changes)
@@ -98,7 +99,10 @@ class Replacement:
             changes=changes,
         )
         await self._claim(record, ticket, key)
+        failpoint("replace.claimed")
+        await self._check_still_wanted(record, ticket)
         result = await self._send(OrderRef(record.order.broker_order_id), ticket)
+        failpoint("replace.answered")
         return await self._settle(record, ticket, result)
 
     def _stored(self, record: Record, attempt: Attempt, changes: OrderChanges) -> Order:
@@ -121,6 +125,7 @@ class Replacement:
 
     async def _prepare(self, record: Record, changes: OrderChanges) -> Order:
         order = record.order
+        self._gates.check_journal(self._journal.stopped, order)
         given = changes.given()
         if not given:
             raise InvalidInput("nothing to change was given.", next_step="give a price or a quantity")
@@ -156,13 +161,12 @@ class Replacement:
         return wanted
 
     async def _claim(self, record: Record, ticket: Ticket, key: str) -> None:
-        now_ns = to_ns(ticket.t0)
+        assert ticket.changes is not None
+        body = ticket.changes.model_dump_json()
 
         def work(connection: sqlite3.Connection) -> None:
-            self._gates.check_rate(connection, now_ns)
-            journal.add_attempt(
-                connection, record.key, ticket, f"replace:{key}", self._owner.name, now_ns, None
-            )
+            self._gates.check_rate(connection, to_ns(ticket.t0), record.order)
+            journal.add_attempt(connection, record.key, ticket, f"replace:{key}", self._owner.name, body)
 
         try:
             await self._journal.store.run(work)
@@ -179,6 +183,14 @@ class Replacement:
                 next_step=error.next_step,
             ) from error
 
+    async def _check_still_wanted(self, record: Record, ticket: Ticket) -> None:
+        """Look once more at the halt, after the commit and before the write."""
+        try:
+            self._gates.check_halt(record.order)
+        except OrderDenied as denial:
+            await self._conclude(record, ticket, NotPlaced(denial.message))
+            raise
+
     async def _send(self, ref: OrderRef, ticket: Ticket) -> PlaceResult:
         try:
             return await self._replacing.replace_one(ref, ticket)
@@ -194,7 +206,8 @@ class Replacement:
                 return Ack(view.ref, view)
         return Unknown(cause)
 
-    async def _settle(self, record: Record, ticket: Ticket, result: PlaceResult) -> Order:
+    async def _conclude(self, record: Record, ticket: Ticket, result: PlaceResult) -> Order:
+        """Write the outcome; where that fails the caller still gets it, and nothing more is sent."""
         outcome, cause = _named(result)
 
         def work(connection: sqlite3.Connection, log: Appender) -> Order:
@@ -204,13 +217,21 @@ class Replacement:
             if not isinstance(result, Ack):
                 return current.order
             order = _changed(current.order, ticket, result)
-            order = write_order(connection, log, current, order, logged=current.logged)
+            order = write_order(connection, log, current, order, logged=current.logged).order
             log.event(
                 EventKind.REPLACED, order, ", ".join(sorted(ticket.changes.given())) if ticket.changes else ""
             )
             return order
 
-        order = await self._log.transact(work)
+        try:
+            return await self._log.transact(work)
+        except StateError as error:
+            self._journal.stopped = error
+            return _changed(record.order, ticket, result) if isinstance(result, Ack) else record.order
+
+    async def _settle(self, record: Record, ticket: Ticket, result: PlaceResult) -> Order:
+        order = await self._conclude(record, ticket, result)
+        cause = _named(result)[1]
         if isinstance(result, Ack):
             return order
         if isinstance(result, Rejected):

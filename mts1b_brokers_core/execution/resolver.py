@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.events import EventKind
-from mts1b_brokers_core.foundation.orders import OrderStatus
+from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.clock import from_ns
 
 from . import journal
 from .eventlog import Appender, EventLog
-from .ingest import Ingest, write_order
+from .ingest import Ingest
 from .journal import Attempt, Journal, Record, State
-from .merge import apply
+from .merge import apply, unfilled
 from .ownership import Owner
-from .port import Absent, FindResult, Found, Inconclusive, OrderView, Ticket, VenuePort
+from .port import (
+    Absent,
+    Coverage,
+    Execution,
+    FindResult,
+    Found,
+    Inconclusive,
+    OrderRef,
+    OrderView,
+    Ticket,
+    VenuePort,
+)
+from .writing import bind_children, write_order
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
+#: The state, the certainty of an absence, and the evidence in words.
+Verdict = tuple[State, str | None, str]
+_ASKABLE = (State.UNKNOWN, State.SENDING)
 
 
 class Resolver:
@@ -35,11 +49,15 @@ class Resolver:
         self._owner = owner
         self._clock = clock
 
-    async def resolve_once(self, record: Record) -> Record:
-        """Ask the venue once about a key's latest attempt and write what that settles."""
-        tries = await self._journal.store.run(lambda connection: journal.attempts(connection, record.key))
-        latest = tries[-1]
-        if record.state is State.SENDING and not self._owner.is_dead(latest.owner):
+    async def resolve_once(self, record: Record, *, abandoned: bool = False) -> Record:
+        """Ask the venue once about a key's latest attempt and write what that settles.
+
+        An attempt being sent is left to its owner while that lives, unless it was `abandoned`.
+        """
+        if record.state not in _ASKABLE:
+            return record
+        latest = self._journal.store.read(lambda connection: journal.attempts(connection, record.key))[-1]
+        if record.state is State.SENDING and not abandoned and not self._owner.is_dead(latest.owner):
             return record
         return await self._ask(record, latest)
 
@@ -52,31 +70,39 @@ class Resolver:
             t0=from_ns(attempt.t0_ns),
             not_after=None if attempt.not_after_ns is None else from_ns(attempt.not_after_ns),
         )
+        asked_at = self._clock.now()
         try:
             found = await self._port.find(ticket)
         # A look-up that fails in any way says nothing about the order.
         except Exception as error:  # noqa: BLE001
             found = Inconclusive(f"{type(error).__name__}: {error}")
         settled = await self._log.transact(
-            lambda connection, log: self._write(connection, log, record.key, attempt, ticket, found)
+            lambda connection, log: self._write(connection, log, attempt, ticket, found, asked_at)
         )
         if settled.state is State.CONFIRMED and isinstance(found, Found):
-            await self._catch_up(settled, found.views[0])
-            settled = await self._log.record(settled.key) or settled
+            settled = await self.catch_up(settled, found.views[0])
         return settled
 
-    async def _catch_up(self, record: Record, view: OrderView) -> None:
-        listing = await self._port.executions_of([view.ref])
-        await self._ingest.observe(record.account_id, [*listing.rows, view])
+    async def catch_up(self, record: Record, view: OrderView) -> Record:
+        """Log the executions behind a view, then the view itself, so that its status follows its fills.
+
+        Where they can't be read now, an end shown by the view waits for them like any other.
+        """
+        fills: tuple[Execution, ...] = ()
+        try:
+            fills = (await self._port.executions_of([view.ref])).rows
+        # The order itself is found; its fills come by the stream or by the next read.
+        except Exception as error:  # noqa: BLE001
+            self._log.observed(EventKind.UNREADABLE, f"executions of {view.ref.broker_order_id}: {error}")
+        await self._ingest.observe(record.account_id, [*fills, view])
+        return self._log.record(record.key) or record
 
     async def until_resolved(self, record: Record) -> Record:
-        """Ask again, ever more slowly, until the key is confirmed, rejected or not placed."""
+        """Ask again, ever more slowly, until the key is no open question any more."""
         wait = _FIRST_WAIT
         while True:
-            record = await self._log.record(record.key) or record
-            if record.state in (State.UNKNOWN, State.SENDING):
-                record = await self.resolve_once(record)
-            if record.state not in (State.UNKNOWN, State.SENDING):
+            record = await self.resolve_once(self._log.record(record.key) or record)
+            if record.state not in _ASKABLE:
                 return record
             await self._clock.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
@@ -85,60 +111,48 @@ class Resolver:
         self,
         connection: sqlite3.Connection,
         log: Appender,
-        key: str,
         attempt: Attempt,
         ticket: Ticket,
         found: FindResult,
+        asked_at: datetime,
     ) -> Record:
-        record = journal.get(connection, key)
+        record = journal.get(connection, attempt.key)
         assert record is not None
-        if record.state not in (State.UNKNOWN, State.SENDING, State.NOT_PLACED):
-            return record
-        state, certainty, evidence = self.verdict(ticket, found)
-        order = record.order
-        if isinstance(found, Found) and len(found.views) == 1:
-            if order.status is OrderStatus.UNKNOWN:
-                order = order.evolve(status=None)
-            # This binds the id; what was filled, and a final status after it, come by the fill log's door.
-            bound = replace(found.views[0], cumulative_quantity=None, status=_working(found.views[0].status))
-            order = apply(order, bound, reopens=self._port.profile.reopens)
-        journal.finish_attempt(connection, key, attempt.n, str(state), evidence)
-        write_order(connection, log, record, order, logged=record.logged, state=state)
-        if certainty:
-            journal.set_certainty(connection, key, certainty)
+        latest = journal.attempts(connection, attempt.key)[-1]
+        if record.state not in _ASKABLE or latest.n != attempt.n:
+            return record  # settled, or tried again, while we asked
+        state, certainty, evidence = self.verdict(ticket, found, asked_at)
+        order = _after(record.order, ticket, found, state, certainty)
+        journal.finish_attempt(connection, attempt.key, attempt.n, str(state), evidence)
+        written = write_order(
+            connection, log, record, order, logged=record.logged, state=state, certainty=certainty
+        )
         if state is State.DUPLICATE:
             log.event(EventKind.DUPLICATE, order, evidence)
-        updated = journal.get(connection, key)
-        assert updated is not None
-        return updated
+        if state is State.CONFIRMED and isinstance(found, Found) and order.attached:
+            refs = [OrderRef(child) for child in found.views[0].children]
+            bind_children(connection, log, written, refs)
+        return written
 
-    def verdict(self, ticket: Ticket, found: FindResult) -> tuple[State, str | None, str]:
-        """Say what a look-up means: the state, the certainty of an absence, and the evidence in words."""
+    def verdict(self, ticket: Ticket, found: FindResult, asked_at: datetime) -> Verdict:
+        """Say what a look-up means."""
         if isinstance(found, Found):
-            if len(found.views) > 1:
-                ids = ", ".join(str(view.ref.broker_order_id) for view in found.views)
-                return (State.DUPLICATE if ticket.token else State.AMBIGUOUS), None, f"several found: {ids}"
-            view = found.views[0]
-            difference = view.terms.contradicts(ticket.order)
-            if difference:
-                return State.UNKNOWN, None, f"found under our token, but {difference}"
-            if not view.decided:
-                return State.UNKNOWN, None, f"found, not decided by the venue: {view.raw_status}"
-            state = State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
-            return state, None, f"found as {view.ref.broker_order_id}: {view.status}"
+            return _sight(ticket, found)
         if isinstance(found, Absent):
-            return self._absence(ticket, found)
+            return self._absence(ticket, found.coverage, asked_at)
         return State.UNKNOWN, None, f"inconclusive: {found.why}"
 
-    def _absence(self, ticket: Ticket, found: Absent) -> tuple[State, str | None, str]:
-        profile, coverage = self._port.profile, found.coverage
+    def _absence(
+        self, ticket: Ticket, coverage: Coverage, asked_at: datetime
+    ) -> tuple[State, str | None, str]:
+        profile = self._port.profile
         where = ", ".join(coverage.sources)
         if not coverage.complete:
             return State.UNKNOWN, None, f"not found, but {where} was not read completely"
         if profile.token.dedupes and profile.token.unique == "forever":
             return State.NOT_PLACED, "proven", f"not in {where}; the venue dedupes the token"
         margin = timedelta(seconds=profile.visibility + profile.clock_uncertainty)
-        read_at = coverage.as_of or self._clock.now()
+        read_at = coverage.as_of or asked_at
         if ticket.not_after is not None:
             if read_at < ticket.not_after + margin:
                 return State.UNKNOWN, None, f"not in {where} yet; the venue may still take it"
@@ -148,5 +162,28 @@ class Resolver:
         return State.NOT_PLACED, "probable", f"not in {where}; it could still arrive"
 
 
-def _working(status: OrderStatus) -> OrderStatus:
-    return OrderStatus.NEW if status.final and status is not OrderStatus.REJECTED else status
+def _sight(ticket: Ticket, found: Found) -> Verdict:
+    if len(found.views) > 1:
+        ids = ", ".join(str(view.ref.broker_order_id) for view in found.views)
+        return (State.DUPLICATE if ticket.token else State.AMBIGUOUS), None, f"several found: {ids}"
+    view = found.views[0]
+    difference = view.terms.contradicts(ticket.order)
+    if difference:
+        return State.UNKNOWN, None, f"{view.ref.broker_order_id} was found, but {difference}"
+    if not view.decided:
+        return State.UNKNOWN, None, f"found, not decided by the venue: {view.raw_status}"
+    state = State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
+    return state, None, f"found as {view.ref.broker_order_id}: {view.status}"
+
+
+def _after(order: Order, ticket: Ticket, found: FindResult, state: State, certainty: str | None) -> Order:
+    """Return the order as a look-up leaves it; fills, and an end after them, come by the fill log's door."""
+    if isinstance(found, Found) and state is State.DUPLICATE:
+        ids = tuple(view.ref.broker_order_id for view in found.views if view.ref.broker_order_id)
+        return order.evolve(broker_order_ids=ids, broker_order_id=ids[0] if ids else None)
+    if isinstance(found, Found) and state is not State.AMBIGUOUS:
+        view = found.views[0]
+        return order if view.terms.contradicts(ticket.order) else apply(order, unfilled(view))
+    if certainty == "proven":
+        return order.evolve(status=None)
+    return order.evolve(status=OrderStatus.UNKNOWN)

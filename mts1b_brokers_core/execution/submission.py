@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +14,6 @@ from mts1b_brokers_core.foundation.capabilities import Capabilities
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import (
     AuthenticationError,
-    BrokerError,
     IdempotencyConflict,
     OrderDenied,
     OrderNotPlaced,
@@ -25,24 +26,21 @@ from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.clock import to_ns
+from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal
 from .eventlog import Appender, EventLog
 from .gates import Gatekeeper
-from .ingest import write_order
-from .instruments import InstrumentCache, fit
-from .journal import Journal, Record, State, fingerprint
-from .merge import Logged, apply
+from .instruments import InstrumentCache
+from .journal import Journal, Name, Record, State, fingerprint
+from .merge import Logged, apply, unfilled
 from .ownership import Owner
 from .port import Ack, NotPlaced, OrderView, PlaceResult, Rejected, Ticket, Unknown, VenuePort
 from .resolver import Resolver
 from .tokens import venue_token
+from .writing import bind_children, write_order
 
 Spawn = Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
-
-
-#: Sends the cancel that was wanted while an order's outcome was unknown.
-CancelBound = Callable[[Order], Awaitable[bool]]
 
 
 class Submission:
@@ -63,7 +61,6 @@ class Submission:
         resolver: Resolver,
         clock: Clock,
         spawn: Spawn,
-        cancel_bound: CancelBound,
     ) -> None:
         self._port = port
         self._journal = journal_
@@ -77,9 +74,9 @@ class Submission:
         self._resolver = resolver
         self._clock = clock
         self._spawn = spawn
-        self._cancel_bound = cancel_bound
         self._inflight: dict[str, tuple[str, asyncio.Task[Order]]] = {}
-        self._stopped: StateError | None = None
+        #: Answers that could not be written; they are given again as long as we live.
+        self._unwritten: dict[str, Record] = {}
 
     async def submit(self, order: Order, *, accept_duplicate_risk: bool = False) -> Order:
         """Place the order, or give the stored answer of its key. Raises the other three answers.
@@ -87,73 +84,113 @@ class Submission:
         The write runs in a task of the broker's: whoever stops waiting for it doesn't cut it.
         """
         key = order.idempotency_key
-        mark = fingerprint(order)
+        mark = fingerprint(order, self._account_id)
         running = self._inflight.get(key)
         if running is None:
             task = self._spawn(self._door(order, mark, accept_duplicate_risk))
             self._inflight[key] = (mark, task)
             task.add_done_callback(lambda _: self._inflight.pop(key, None))
-        elif running[0] != mark:
-            raise self._conflict(order)
         else:
+            if running[0] != mark:
+                raise self._conflict(order)
             task = running[1]
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if not task.cancelled() or _being_cancelled():
+                raise
+            raise OutcomeUnknown(
+                "the broker was closed before the venue answered.",
+                order=order,
+                next_step="open it again with the same journal: it asks the venue, and outcome(key) tells",
+            ) from None
+        finally:
+            if running is not None:
+                await self._alias(order)
+
+    def stored(self, key: str) -> Record | None:
+        """Return what is known of a key."""
+        return self._unwritten.get(key) or self._log.record(key)
 
     async def _door(self, order: Order, mark: str, accept_risk: bool) -> Order:
-        record = await self._log.record(order.idempotency_key)
-        if record is not None:
-            return await self._again(record, order, mark, accept_risk)
-        return await self._attempt(order, mark, attempt=1)
+        record = self.stored(order.idempotency_key)
+        if record is None:
+            return await self._attempt(order, mark, attempt=1)
+        return await self._again(record, order, mark, accept_risk)
 
     async def _again(self, record: Record, order: Order, mark: str, accept_risk: bool) -> Order:
-        if record.fingerprint != mark:
-            raise self._conflict(order)
-        if order.order_id != record.order.order_id:
-            await self._alias(order.order_id, record)
-        if record.state is State.UNKNOWN or self._orphaned(record):
-            record = await self._resolver.resolve_once(record)
+        self._check_same(record, order, mark)
+        await self._alias(order)
+        # A row being sent that is not in flight here was left behind: by another process, or by an
+        # outcome of ours that could not be written.
+        record = await self._resolved_once(record, abandoned=self._is_ours(record))
         retry = record.state is State.NOT_PLACED and (record.certainty == "proven" or accept_risk)
         if retry and not record.cancel_wanted:
-            tries = await self._attempts(record.key)
+            tries = self._journal.store.read(lambda connection: journal.attempts(connection, record.key))
             placed_as = order.model_copy(update={"order_id": record.order.order_id})
             return await self._attempt(placed_as, mark, attempt=len(tries) + 1)
         return self.answer(record)
 
-    def _orphaned(self, record: Record) -> bool:
-        return record.state is State.SENDING and record.key not in self._inflight
+    async def _resolved_once(self, record: Record, *, abandoned: bool = False) -> Record:
+        try:
+            return await self._resolver.resolve_once(record, abandoned=abandoned)
+        except StateError:  # a verdict that can't be written is none
+            return record
 
-    async def _attempts(self, key: str) -> list[journal.Attempt]:
-        return await self._journal.store.run(lambda connection: journal.attempts(connection, key))
+    def _is_ours(self, record: Record) -> bool:
+        tries = self._journal.store.read(lambda connection: journal.attempts(connection, record.key))
+        return bool(tries) and tries[-1].owner == self._owner.name
 
-    async def _alias(self, order_id: str, record: Record) -> None:
-        await self._journal.store.run(
-            lambda connection: journal.add_name(connection, record.account_id, order_id, "alias", record.key)
-        )
+    def _check_same(self, record: Record, order: Order, mark: str) -> None:
+        """Refuse other terms; equal ones are those first asked for, or those that hold by now."""
+        if mark not in (record.fingerprint, fingerprint(record.order, self._account_id)):
+            raise self._conflict(order)
+
+    async def _alias(self, order: Order) -> None:
+        """Let a retry's own order id stand for the order of its key."""
+        key = order.idempotency_key
+
+        def known(connection: sqlite3.Connection) -> Record | None:
+            return journal.named(connection, self._account_id, order.order_id, Name.OURS)
+
+        def work(connection: sqlite3.Connection) -> None:
+            journal.add_name(connection, self._account_id, order.order_id, Name.OURS, key)
+
+        with contextlib.suppress(StateError):  # the answer counts, not its second name
+            if self._journal.store.read(known) is None and self._log.record(key) is not None:
+                await self._journal.store.run(work)
 
     async def _attempt(self, order: Order, mark: str, *, attempt: int) -> Order:
         sent, instrument = await self._prepare(order)
         ticket = self._ticket(sent, instrument, attempt)
+        failpoint("submit.unclaimed")
         if not await self._claim(sent, mark, ticket):
-            record = await self._log.record(order.idempotency_key)
+            record = self._log.record(order.idempotency_key)
             assert record is not None
-            return self.answer(record) if record.fingerprint == mark else _raise(self._conflict(order))
-        try:
-            self._gates.check_halt(sent)
-        except OrderDenied as denial:
-            await self._settle(ticket, NotPlaced(denial.message))
-            raise
+            self._check_same(record, order, mark)
+            return self.answer(record)
+        failpoint("submit.claimed")
+        await self._check_still_wanted(ticket)
         self._log.observed(EventKind.REQUEST_SENT, operation="submit", key=order.idempotency_key)
         result = await self._place(ticket)
+        failpoint("submit.answered")
         return await self._settle(ticket, result)
 
+    async def _check_still_wanted(self, ticket: Ticket) -> None:
+        """Look once more, after the commit and before the write, at what may have changed meanwhile."""
+        try:
+            self._gates.check_halt(ticket.order)
+            if ticket.not_after is not None and self._clock.now() >= ticket.not_after:
+                raise OrderDenied(
+                    "the time in which the venue takes the order passed while it was journalled.",
+                    reason="too_late", order=ticket.order, next_step="submit it again with the same key",
+                )  # fmt: skip
+        except OrderDenied as denial:
+            await self._conclude(ticket, NotPlaced(denial.message))
+            raise
+
     async def _prepare(self, order: Order) -> tuple[Order, Instrument | None]:
-        if self._stopped is not None:
-            raise OrderDenied(
-                f"the last outcome could not be journalled: {self._stopped.message}",
-                reason="journal",
-                order=order,
-                next_step=self._stopped.next_step,
-            )
+        self._gates.check_journal(self._journal.stopped, order)
         if order.account_id not in (None, self._account_id):
             raise OrderDenied(
                 f"the order is for account {order.account_id}, this broker trades {self._account_id}.",
@@ -164,18 +201,15 @@ class Submission:
         order = order.evolve(account_id=self._account_id)
         first = order.legs[0] if order.legs else order
         instrument = await self._instruments.find(first.symbol, first.asset_class)
+        for leg in order.legs[1:]:
+            await self._instruments.find(leg.symbol, leg.asset_class)
         if not instrument.tradable:
             raise OrderDenied(f"{order.symbol} is not tradable now.", reason="not_tradable", order=order)
         self._capabilities.require(order, instrument.asset_class)
         if order.legs:
             await self._gates.check(order, None)
             return order, None
-        try:
-            sent = fit(order, instrument)
-        except OrderDenied:
-            await self._instruments.refresh()  # the venue may have changed its increments meanwhile
-            instrument = await self._instruments.find(order.symbol, order.asset_class)
-            sent = fit(order, instrument)
+        sent, instrument = await self._instruments.fitted(order, instrument)
         await self._gates.check(sent, instrument)
         return sent, instrument
 
@@ -199,14 +233,20 @@ class Submission:
 
     async def _claim(self, order: Order, mark: str, ticket: Ticket) -> bool:
         now_ns = to_ns(ticket.t0)
-        not_after = None if ticket.not_after is None else to_ns(ticket.not_after)
 
         def work(connection: sqlite3.Connection) -> bool:
-            self._gates.check_rate(connection, now_ns)
-            return journal.claim(connection, order, mark, ticket, self._owner.name, now_ns, not_after)
+            self._gates.check_rate(connection, now_ns, order)
+            return journal.claim(connection, order, mark, ticket, self._owner.name, now_ns)
 
         try:
             return await self._journal.store.run(work)
+        except journal.IdTaken:
+            raise OrderDenied(
+                f"the order id {order.order_id} is used by an order of another key.",
+                reason="order_id_taken",
+                order=order,
+                next_step="build a new order, or copy it with a new order_id as well",
+            ) from None
         except StateError as error:
             raise OrderDenied(
                 f"the attempt could not be journalled: {error.message}",
@@ -227,26 +267,41 @@ class Submission:
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _settle(self, ticket: Ticket, result: PlaceResult) -> Order:
-        """Write the outcome and answer with it; the caller gets it even where it can't be written."""
+        """Write the outcome, ask about one that is unknown, and answer."""
         if isinstance(result, Ack):
             result = self._checked(ticket, result)
+        record = await self._conclude(ticket, result)
+        failpoint("submit.recorded")
+        if self._journal.stopped is None:
+            if record.state is State.UNKNOWN:
+                record = await self._resolved_once(record)
+            elif isinstance(result, Ack):
+                record = await self._follow(record, result.echo)
+        retry_after = result.retry_after if isinstance(result, NotPlaced) else None
+        cause = result.cause if isinstance(result, (NotPlaced, Unknown)) else ""
+        return self.answer(record, cause=cause, retry_after=retry_after)
+
+    async def _conclude(self, ticket: Ticket, result: PlaceResult) -> Record:
+        """Write the outcome; where that fails the caller still gets it, and nothing more is sent."""
+        key = ticket.order.idempotency_key
         try:
             record = await self._log.transact(
                 lambda connection, log: self._write(connection, log, ticket, result)
             )
         except StateError as error:
-            self._stopped = error
-            record = self._unwritten(ticket, result)
-        self._log.observed(
-            EventKind.OUTCOME, operation="submit", key=ticket.order.idempotency_key, outcome=str(record.state)
-        )
-        if record.state is State.UNKNOWN and self._stopped is None:
-            record = await self._resolver.resolve_once(record)
-        if record.cancel_wanted and record.state is State.CONFIRMED:
-            self._spawn(_quietly(self._cancel_bound(record.order)))
-        retry_after = result.retry_after if isinstance(result, NotPlaced) else None
-        cause = result.cause if isinstance(result, (NotPlaced, Unknown)) else ""
-        return self.answer(record, cause=cause, retry_after=retry_after)
+            self._journal.stopped = error
+            record = self._unwritten[key] = self._remembered(ticket, result)
+        self._log.observed(EventKind.OUTCOME, operation="submit", key=key, outcome=str(record.state))
+        return record
+
+    async def _follow(self, record: Record, echo: OrderView | None) -> Record:
+        """Log what the reply shows beyond the acknowledgement."""
+        if echo is None or not (echo.status.final or echo.cumulative_quantity):
+            return record
+        try:
+            return await self._resolver.catch_up(record, echo)
+        except StateError:
+            return record
 
     @staticmethod
     def _checked(ticket: Ticket, ack: Ack) -> PlaceResult:
@@ -258,44 +313,26 @@ class Submission:
     ) -> Record:
         record = journal.get(connection, ticket.order.idempotency_key)
         assert record is not None
-        state, order, reason, words = _outcome(record.order, ticket, result, reopens=self._reopens())
-        if record.state is State.CONFIRMED:
-            state = State.CONFIRMED  # a fill or a look-up was faster than the reply
+        state, order, reason, words = _outcome(record.order, ticket, result, self._port.profile.reopens)
+        if record.state is State.DUPLICATE or not (isinstance(result, Ack) or _open(record.state, result)):
+            # What was seen of the order at the venue meanwhile outweighs an answer that is none.
+            state, order = record.state, _sent(record.order, ticket)
         cause = result.cause if isinstance(result, (NotPlaced, Unknown)) else (words or "")
         journal.finish_attempt(connection, record.key, ticket.attempt, str(state), cause)
-        certainty = "proven" if state is State.NOT_PLACED else None
-        order = write_order(
-            connection, log, record, order, logged=record.logged, state=state, reason=reason, words=words
-        )
-        if certainty:
-            journal.set_certainty(connection, record.key, certainty)
-        if isinstance(result, Ack):
-            self._children(connection, ticket, result)
-        updated = journal.get(connection, record.key)
-        assert updated is not None
-        return updated
+        written = write_order(
+            connection, log, record, order, logged=record.logged, state=state, reason=reason, words=words,
+            certainty=_certainty(state),
+        )  # fmt: skip
+        if isinstance(result, Ack) and order.attached:
+            bind_children(connection, log, written, result.children)
+        return written
 
-    def _reopens(self) -> frozenset[OrderStatus]:
-        return self._port.profile.reopens
-
-    def _children(self, connection: sqlite3.Connection, ticket: Ticket, ack: Ack) -> None:
-        now_ns = self._clock.now_ns()
-        for child, ref in zip(ticket.order.attached, ack.children, strict=False):
-            view = OrderView(ref, OrderStatus.NEW)
-            order = apply(child.evolve(account_id=ticket.account_id, submitted_at=ticket.t0), view)
-            child_ticket = Ticket(order, ticket.account_id, ref.token, 1, ticket.t0)
-            journal.claim(connection, order, fingerprint(child), child_ticket, self._owner.name, now_ns, None)
-            row = journal.get(connection, order.idempotency_key)
-            assert row is not None
-            journal.put(connection, row, now_ns, order=order, state=State.CONFIRMED)
-
-    def _unwritten(self, ticket: Ticket, result: PlaceResult) -> Record:
-        state, order, reason, words = _outcome(ticket.order, ticket, result, reopens=self._reopens())
-        certainty = "proven" if state is State.NOT_PLACED else None
+    def _remembered(self, ticket: Ticket, result: PlaceResult) -> Record:
+        state, order, reason, words = _outcome(ticket.order, ticket, result, self._port.profile.reopens)
         return Record(
-            key=order.idempotency_key, fingerprint="", state=state, order=order, account_id=self._account_id,
-            certainty=certainty, reason=reason, words=words, cancel_wanted=False, settled=False,
-            logged=Logged(),
+            key=order.idempotency_key, fingerprint=fingerprint(order, self._account_id), state=state,
+            order=order, account_id=self._account_id, certainty=_certainty(state), reason=reason,
+            words=words, cancel_wanted=False, settled=False, logged=Logged(),
         )  # fmt: skip
 
     def answer(self, record: Record, *, cause: str = "", retry_after: float | None = None) -> Order:
@@ -314,14 +351,18 @@ class Submission:
             )
         if record.state is State.NOT_PLACED:
             proven = record.certainty == "proven"
+            if record.cancel_wanted:
+                next_step = "nothing: a cancel was asked for, so this key is not sent again"
+            elif proven:
+                next_step = "submit it again with the same key"
+            else:
+                next_step = "look at the account; submit again with accept_duplicate_risk=True if it lacks it"
             raise OrderNotPlaced(
                 f"the order is not at the venue ({record.certainty}){f': {cause}' if cause else '.'}",
                 certainty="proven" if proven else "probable",
                 retry_after=retry_after,
                 order=order,
-                next_step="submit it again with the same key"
-                if proven
-                else "look at the account; submit again with accept_duplicate_risk=True if it is not there",
+                next_step=next_step,
             )
         raise OutcomeUnknown(
             _UNKNOWN_WORDS.get(record.state, "the venue's answer is missing")
@@ -347,32 +388,39 @@ _UNKNOWN_WORDS = {
 }
 
 
-def _outcome(
-    known: Order, ticket: Ticket, result: PlaceResult, *, reopens: frozenset[OrderStatus]
-) -> tuple[State, Order, str | None, str | None]:
-    """Return the state, order, reason and words that a reply means: pure."""
-    order = known.evolve(
+def _sent(order: Order, ticket: Ticket) -> Order:
+    return order.evolve(
         account_id=ticket.account_id, submitted_at=ticket.t0, adjustments=ticket.order.adjustments
     )
+
+
+def _open(state: State, result: PlaceResult) -> bool:
+    """Tell whether an answer other than an acknowledgement still says something about the key."""
+    return state is State.SENDING or (state is State.UNKNOWN and not isinstance(result, NotPlaced))
+
+
+def _certainty(state: State) -> str | None:
+    return "proven" if state is State.NOT_PLACED else None
+
+
+def _outcome(
+    known: Order, ticket: Ticket, result: PlaceResult, reopens: frozenset[OrderStatus]
+) -> tuple[State, Order, str | None, str | None]:
+    """Return the state, order, reason and words that a reply means: pure."""
+    order = _sent(known, ticket)
     if isinstance(result, Ack):
         view = result.echo or OrderView(result.ref, OrderStatus.NEW)
         if view.ref.broker_order_id is None:
-            view = OrderView(result.ref, view.status)
-        return State.CONFIRMED, apply(order, view, reopens=reopens), None, None
+            view = replace(view, ref=result.ref)
+        return State.CONFIRMED, apply(order, unfilled(view), reopens=reopens), None, None
     if isinstance(result, Rejected):
         refused = order.evolve(status=OrderStatus.REJECTED, reason=result.reason)
         return State.REJECTED, refused, result.reason, result.words
     if isinstance(result, NotPlaced):
-        return State.NOT_PLACED, order, None, result.cause
+        return State.NOT_PLACED, order.evolve(status=None), None, result.cause
     return State.UNKNOWN, order.evolve(status=OrderStatus.UNKNOWN), None, result.cause
 
 
-def _raise(error: BrokerError) -> Order:
-    raise error
-
-
-async def _quietly(cancel: Awaitable[bool]) -> None:
-    try:
-        await cancel
-    except BrokerError:
-        return  # the order's own state tells what became of it
+def _being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -20,7 +20,9 @@ def run(setting: str | None) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if name != "MTS1B_FAILPOINT"}
     if setting is not None:
         env["MTS1B_FAILPOINT"] = setting
-    return subprocess.run([sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT], env=env, capture_output=True, text=True, check=False
+    )
 
 
 def test_unset_lets_everything_pass() -> None:

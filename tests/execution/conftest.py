@@ -1,0 +1,46 @@
+"""Lets the tests of this folder share `scripted.py`, and gives them a clock and a venue."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from scripted import Venue
+
+from mts1b_brokers_core.platform.clock import SteppedClock
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock(Venue.opened)
+
+
+@pytest.fixture
+def venue(clock: SteppedClock) -> Venue:
+    return Venue(clock)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where a journal on disk lies."""
+    return tmp_path / "state" / "journal.db"
+
+
+@pytest.fixture(autouse=True)
+def _not_forever() -> Iterator[None]:
+    """End a test that waits for what never comes."""
+
+    def ring(number: int, frame: object) -> None:
+        raise AssertionError("the test did not end")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
