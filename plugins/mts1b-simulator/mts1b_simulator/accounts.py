@@ -52,8 +52,8 @@ class CashAccount:
         self.costs: dict[str, int] = {}
         #: Traded value by quote currency and UTC day, in ledger units, for volume tiers.
         self.volumes: dict[str, dict[int, int]] = {}
-        #: Currencies that changed since the state was last written.
-        self.dirty: set[str] = set()
+        #: True where something changed since the state was last written.
+        self.dirty = False
 
     def available(self, currency: str) -> int:
         """Return what is not reserved, in ledger units."""
@@ -72,15 +72,14 @@ class CashAccount:
         held = self.held
         for currency, amount in instead_of.items():
             held[currency] -= amount
-            self.dirty.add(currency)
         for currency, amount in amounts.items():
             held[currency] += amount
-            self.dirty.add(currency)
+        self.dirty = True
 
     def move(self, currency: str, amount: int) -> None:
         """Add to a total, or take from it where negative."""
         self.total[currency] += amount
-        self.dirty.add(currency)
+        self.dirty = True
         assert self.total[currency] >= 0, f"{currency} of {self.account_id} was overdrawn"
 
     def traded(self, symbol: str, quote: str, day: int, *, bought: int, value: int, held_before: int) -> None:

@@ -75,7 +75,7 @@ class Recorder:
         else:
             self.open.pop(order.order_id, None)
         self.changes.orders[order.order_id] = order
-        self.changes.reports.append(Report(self.report_count, kind, now_ns, order.view(), fill))
+        self.changes.reports.append(Report(self.report_count, kind, now_ns, order.look(), fill))
 
     def drain(self) -> Changes:
         """Return what changed and start anew."""

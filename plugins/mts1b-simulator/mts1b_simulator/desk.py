@@ -123,11 +123,11 @@ class OrderDesk:
         return self._admit_priced(order, now_ns)
 
     def _set_rates(self, order: WorkingOrder, market: Market, account: CashAccount, now_ns: int) -> None:
-        volume = Decimal(0)
+        tier = market.rule.tiers[0]
         if len(market.rule.tiers) > 1:
-            volume = from_units(account.volume(market.quote, now_ns // DAY_NS), market.quote_digits)
-        tier = market.rule.tier(volume)
-        order.maker_rate, order.taker_rate = market.meter.rate(tier.maker), market.meter.rate(tier.taker)
+            volume = account.volume(market.quote, now_ns // DAY_NS)
+            tier = market.rule.tier(from_units(volume, market.quote_digits))
+        order.maker_rate, order.taker_rate, order.dearest_rate = market.meter.rates(tier)
 
     def _admit_priced(self, order: WorkingOrder, now_ns: int) -> Problem | None:
         """Admit a limit, stop or stop-limit order."""

@@ -13,26 +13,22 @@ from .working import WorkingOrder
 
 Problem = tuple[Refusal, str]
 
-_TYPES = frozenset({OrderType.MARKET, OrderType.LIMIT, OrderType.STOP, OrderType.STOP_LIMIT})
-_TIMES = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.IOC, TimeInForce.FOK, TimeInForce.GTD})
-_STOP_TIMES = frozenset({TimeInForce.DAY, TimeInForce.GTC, TimeInForce.GTD})
-_TRIGGERS = frozenset({TriggerBy.DEFAULT, TriggerBy.LAST, TriggerBy.BID_ASK, TriggerBy.MID})
-
 
 def unsupported(terms: Order) -> str | None:
     """Say which term this exchange doesn't take, or None."""
     if terms.legs or terms.attached:
         return "orders with legs or attached orders are not taken"
-    if terms.order_type not in _TYPES:
-        return f"{terms.order_type} orders are not taken"
-    if terms.time_in_force not in _TIMES:
-        return f"time in force {terms.time_in_force} is not taken"
-    stop = terms.order_type in (OrderType.STOP, OrderType.STOP_LIMIT)
-    if stop and terms.time_in_force not in _STOP_TIMES:
-        return f"a stop order can't be {terms.time_in_force}"
+    kind, force = terms.order_type, terms.time_in_force
+    if kind is OrderType.TRAILING_STOP:
+        return f"{kind} orders are not taken"
+    if force is TimeInForce.OPG or force is TimeInForce.CLS:
+        return f"time in force {force} is not taken"
+    stop = kind is OrderType.STOP or kind is OrderType.STOP_LIMIT
+    if stop and (force is TimeInForce.IOC or force is TimeInForce.FOK):
+        return f"a stop order can't be {force}"
     if terms.quote_quantity is not None and terms.order_type is not OrderType.MARKET:
         return "only market orders are sized in quote currency"
-    if stop and terms.trigger_by not in _TRIGGERS:
+    if stop and (terms.trigger_by is TriggerBy.MARK or terms.trigger_by is TriggerBy.INDEX):
         return f"a trigger by {terms.trigger_by} price is not offered"
     if terms.reduce_only or terms.position_effect is not PositionEffect.AUTO:
         return "reduce_only and position_effect mean nothing in a cash account"
@@ -52,18 +48,22 @@ def read_terms(order: WorkingOrder, market: Market, terms: Order) -> Problem | N
     quantity = 0
     if terms.quantity is not None:
         exact = market.lots.exact(terms.quantity)
-        problem = quantity_problem(market, terms.quantity, exact)
-        if problem:
+        if exact is None or not market.least_lots <= exact <= market.most_lots:
+            problem = quantity_problem(market, terms.quantity, exact)
+            assert problem is not None
             return problem
-        assert exact is not None
         quantity = exact
     order.limit, order.stop, order.quantity, order.remaining = limit, stop, quantity, quantity
     price = terms.limit_price if terms.limit_price is not None else terms.stop_price
     if terms.quote_quantity is not None:
         return notional_problem(market, terms.quote_quantity)
-    if price is not None and terms.quantity is not None:
-        return notional_problem(market, instrument.notional(terms.quantity, price))
-    return None
+    if price is None or terms.quantity is None:
+        return None
+    ticks = limit if limit is not None else stop
+    assert ticks is not None
+    if market.least_value <= abs(ticks) * quantity * market.value_unit <= market.most_value:
+        return None
+    return notional_problem(market, instrument.notional(terms.quantity, price))
 
 
 def quantity_problem(market: Market, quantity: Decimal, lots: int | None) -> Problem | None:

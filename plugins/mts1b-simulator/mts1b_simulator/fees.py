@@ -109,9 +109,11 @@ class FeeMeter:
 
     __slots__ = (
         "_conversion",
+        "_denominator",
         "_minimum",
         "_per_lot",
         "_quantum",
+        "_rates",
         "_rounding",
         "currency",
         "in_base",
@@ -137,21 +139,31 @@ class FeeMeter:
         self._per_lot = to_units(rule.per_unit * lot, finest)
         self._minimum = to_units(rule.minimum, digits)
         self._quantum = to_units(rule.increment, digits)
+        self._denominator = self.scale * self._quantum
         self._rounding = rule.rounding
+        self._rates: dict[Decimal, tuple[int, int, int]] = {}
 
-    def rate(self, rate: Decimal) -> tuple[int, int]:
-        """Return a rate as numerator and power-of-ten denominator."""
+    def rate(self, rate: Decimal) -> int:
+        """Return a rate as the numerator it adds for each ledger unit of the basis."""
         digits = decimals(rate)
-        return to_units(rate, digits), 10**digits
+        factor: int = self._conversion // 10**digits
+        return to_units(rate, digits) * factor
 
-    def numerator(self, basis: int, lots: int, rate: tuple[int, int]) -> int:
+    def rates(self, tier: VolumeTier) -> tuple[int, int, int]:
+        """Return a tier's maker and taker rates and the dearer of them, as `rate` does."""
+        known = self._rates.get(tier.from_volume)
+        if known is None:
+            maker, taker = self.rate(tier.maker), self.rate(tier.taker)
+            known = self._rates[tier.from_volume] = (maker, taker, max(maker, taker))
+        return known
+
+    def numerator(self, basis: int, lots: int, rate: int) -> int:
         """Return the exact fee of a trade, as a numerator over `scale`; `basis` in ledger units."""
-        factor: int = self._conversion // rate[1]
-        return basis * rate[0] * factor + lots * self._per_lot
+        return basis * rate + lots * self._per_lot
 
     def total(self, numerator: int) -> int:
         """Return an order's fee so far in ledger units: rounded by the rule, at least the minimum."""
-        fee = _round(numerator, self.scale * self._quantum, self._rounding) * self._quantum
+        fee = _round(numerator, self._denominator, self._rounding) * self._quantum
         return max(fee, self._minimum) if self._minimum else fee  # without a minimum it may be a rebate
 
 

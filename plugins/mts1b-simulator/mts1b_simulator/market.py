@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from heapq import heappop, heappush
 
+from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.foundation.orders import TriggerBy
 
@@ -22,8 +23,9 @@ class Market:
 
     __slots__ = (
         "_bands", "base", "book", "calendar", "fee_digits", "full_depth", "has_bars", "instrument", "last",
-        "last_bar", "last_book_ns", "lot_units", "lots", "meter", "partial", "quote", "quote_digits", "rule", "stops",
-        "ticks", "unplaced", "value_unit", "waiting",
+        "last_bar", "last_book_ns", "least_lots", "least_value", "lot_units", "lots", "meter", "most_lots",
+        "most_value", "partial", "quote", "quote_digits", "rule", "stops", "ticks", "unplaced", "value_unit",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, rule: FeeRule, digits: dict[str, int]) -> None:
@@ -44,6 +46,12 @@ class Market:
             rule, currency, lot=instrument.quantity_increment, digits=self.fee_digits,
             basis_digits=digits[self.base] if rule.currency == "base" else self.quote_digits,
         )  # fmt: skip
+        #: The instrument's limits in lots and ledger units, for a quick look before the words are found.
+        self.least_lots = self.lots.ceiling(instrument.min_quantity)
+        self.most_lots = _FAR if instrument.max_quantity is None else self.lots.floor(instrument.max_quantity)
+        self.least_value = int(LEDGER.scaleb(instrument.min_notional, self.quote_digits))
+        most = instrument.max_notional
+        self.most_value = _FAR if most is None else int(LEDGER.scaleb(most, self.quote_digits))
         self.calendar = Calendar(instrument.sessions)
         self.book = Book()
         #: True once the feed shows more than the best prices.
@@ -242,6 +250,8 @@ def _show_best(market: Market, side: int, price: Decimal | None, size: Decimal |
         book_side.clear_depth()
     book_side.show(ticks, 0 if size is None else market.lots.floor(size), market.book.arrivals, event_id)
 
+
+_FAR = 1 << 200
 
 #: Enough for most instruments, so that listing another one rarely changes how amounts are stored.
 _LEAST_DIGITS = 12

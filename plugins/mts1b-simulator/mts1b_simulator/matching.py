@@ -284,7 +284,16 @@ class Matcher:
         if order.terms.post_only and self.would_take(order):
             self.end(order, OrderStatus.CANCELED, now_ns, Refusal.POST_ONLY_WOULD_TAKE, POST_ONLY_WORDS)
             return
-        displayed = self.data_problem(market, now_ns) is None
+        other = market.book.side(-order.side)
+        reached = bool(other.depth_keys) and other.depth_keys[-1] >= order.limit * other.sign
+        displayed = reached and self.data_problem(market, now_ns) is None
+        if not displayed and not self._meets_own(order) and force is not TimeInForce.IOC and (
+            force is not TimeInForce.FOK
+        ):  # fmt: skip
+            order.price = order.limit
+            market.book.rest(order)
+            market.place(order)
+            return
         if force is TimeInForce.FOK:
             plan = self.plan(order, order.limit, order.remaining, displayed=displayed)
             if sum(lots for _, lots in plan) < order.remaining:

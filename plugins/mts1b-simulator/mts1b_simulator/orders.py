@@ -59,7 +59,8 @@ class VenueOrder:
     status: OrderStatus
     filled_quantity: Decimal
     filled_value: Decimal
-    fees: tuple[Money, ...]
+    fee_amount: Decimal
+    fee_currency: str
     created_ns: int
     updated_ns: int
     expires_ns: int | None
@@ -78,6 +79,11 @@ class VenueOrder:
         return self.terms.side
 
     @property
+    def fees(self) -> tuple[Money, ...]:
+        """What the order has cost so far; empty before its first fill."""
+        return (_money(self.fee_amount, self.fee_currency),) if self.fee_currency else ()
+
+    @property
     def is_open(self) -> bool:
         """True while the exchange works the order."""
         return not self.status.final
@@ -91,7 +97,7 @@ class VenueOrder:
 
 @dataclass(frozen=True, slots=True)
 class VenueFill:
-    """One execution: `fee` negative is a rebate; `evidence` says which rule filled it, from what."""
+    """One execution: a negative fee is a rebate; `evidence` says which rule filled it, from what."""
 
     trade_id: str
     sequence: int
@@ -102,10 +108,20 @@ class VenueFill:
     side: Side
     quantity: Decimal
     price: Decimal
-    fee: Money
+    fee_amount: Decimal
+    fee_currency: str
     liquidity: Liquidity
     at_ns: int
     evidence: dict[str, str] = field(hash=False)
+
+    @property
+    def fee(self) -> Money:
+        """What the execution cost."""
+        return _money(self.fee_amount, self.fee_currency)
+
+
+def _money(amount: Decimal, currency: str) -> Money:
+    return Money.model_construct(amount=amount, currency=currency)
 
 
 class ReportKind(StrEnum):

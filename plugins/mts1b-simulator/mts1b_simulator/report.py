@@ -144,7 +144,7 @@ def _claim(exchange: SimulatedExchange, order: VenueOrder) -> OrderClaim:
 def _totals(exchange: SimulatedExchange) -> Totals:
     fees: dict[str, Decimal] = {}
     for fill in exchange.fills_since():
-        fees[fill.fee.currency] = LEDGER.add(fees.get(fill.fee.currency, Decimal(0)), fill.fee.amount)
+        fees[fill.fee_currency] = LEDGER.add(fees.get(fill.fee_currency, Decimal(0)), fill.fee_amount)
     filled = len({fill.venue_order_id for fill in exchange.fills_since()})
     return Totals(len(exchange.fills_since()), filled, fees, worth(exchange))
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 
-from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.orders import Liquidity, OrderStatus
 
 from .book import BUY
@@ -29,9 +27,7 @@ def needs(order: WorkingOrder, quantity: int | None = None, cap: int | None = No
         return {}
     value, units = lots * price * market.value_unit, lots * market.lot_units
     basis = units if meter.in_base else abs(value)
-    rate = (
-        order.maker_rate if order.terms.post_only else max(order.maker_rate, order.taker_rate, key=_as_rate)
-    )
+    rate = order.maker_rate if order.post_only else order.dearest_rate
     dearest = max(0, meter.numerator(basis, lots, rate))
     fee = max(0, meter.total(order.fee_numerator + dearest) - order.fee_charged)
     if order.side == BUY:
@@ -45,10 +41,6 @@ def needs(order: WorkingOrder, quantity: int | None = None, cap: int | None = No
     else:
         held[meter.currency] = held.get(meter.currency, 0) + fee
     return held
-
-
-def _as_rate(rate: tuple[int, int]) -> Decimal:
-    return Decimal(rate[0]) / rate[1]
 
 
 def outlay(order: WorkingOrder, plan: Iterable[tuple[int, int]]) -> dict[str, int]:
@@ -105,10 +97,12 @@ class Settlement:
         order.value += value
         if order.side == BUY:
             account.move(market.base, units)
-            _pay(account.move, ((market.quote, value), (meter.currency, fee)))
+            account.move(market.quote, -value)
+            account.move(meter.currency, -fee)
         else:
             account.move(market.quote, value)
-            _pay(account.move, ((market.base, units), (meter.currency, fee)))
+            account.move(market.base, -units)
+            account.move(meter.currency, -fee)
         account.traded(
             market.instrument.symbol, market.quote, now_ns // DAY_NS,
             bought=units * order.side, value=value, held_before=held_before,
@@ -124,15 +118,8 @@ class Settlement:
         fill = VenueFill(
             f"T{recorder.epoch}-{number}", number, order.order_id, order.token, account.account_id,
             order.terms.symbol, order.terms.side, market.lots.decimal(lots), market.ticks.decimal(price),
-            Money.model_construct(amount=from_units(fee, market.fee_digits), currency=meter.currency),
+            from_units(fee, market.fee_digits), meter.currency,
             liquidity, now_ns, evidence,
         )  # fmt: skip
         recorder.filled(fill)
         recorder.report(ReportKind.FILL, order, now_ns, fill)
-
-
-def _pay(move: object, amounts: Iterable[tuple[str, int]]) -> None:
-    assert callable(move)
-    for currency, amount in amounts:
-        if amount:
-            move(currency, -amount)

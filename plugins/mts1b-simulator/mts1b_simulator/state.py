@@ -147,16 +147,14 @@ class VenueState:
             [(epoch, account.account_id, json.dumps(account.dump())) for account in accounts],
         )
         for account in accounts:
-            account.dirty.clear()
+            account.dirty = False
         return rows
 
     async def save(self, rows: Rows) -> None:
         """Write one change and return once it is durable. Raises `StateError`."""
-        if failpoints.armed:
-            failpoints.hit("state.before_write")
+        failpoints.hit("state.before_write")
         await self._store.run(lambda connection: _write(connection, rows))
-        if failpoints.armed:
-            failpoints.hit("state.after_write")
+        failpoints.hit("state.after_write")
 
     def close(self) -> None:
         """Finish writing and give the file and its lock back."""
@@ -190,8 +188,7 @@ def _write(connection: sqlite3.Connection, rows: Rows) -> None:
         "ON CONFLICT (epoch, account_id) DO UPDATE SET body = excluded.body",
         rows.accounts,
     )
-    if failpoints.armed:
-        failpoints.hit("state.before_commit")
+    failpoints.hit("state.before_commit")
 
 
 def _load(connection: sqlite3.Connection) -> dict[str, Any] | None:

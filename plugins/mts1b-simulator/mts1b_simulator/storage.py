@@ -6,7 +6,6 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.errors import StateCorrupted, StateMismatch
 from mts1b_brokers_core.foundation.orders import Liquidity, Order, OrderStatus, OrderType, Side
 
@@ -27,7 +26,7 @@ def order_body(order: WorkingOrder) -> str:
     body: dict[str, Any] = {name: getattr(order, name) for name in _PLAIN}
     body["terms"] = order.terms.model_dump(mode="json", exclude_defaults=True) | {"side": order.terms.side}
     body["status"], body["reason"] = order.status, order.reason
-    body["maker_rate"], body["taker_rate"] = order.maker_rate, order.taker_rate
+    body["rates"] = (order.maker_rate, order.taker_rate, order.dearest_rate)
     body["rests"] = order.level is not None
     return json.dumps(body)
 
@@ -36,7 +35,7 @@ def fill_body(fill: VenueFill) -> str:
     """Write a fill down."""
     return json.dumps([
         fill.trade_id, fill.sequence, fill.venue_order_id, fill.token, fill.account_id, fill.symbol, fill.side,
-        str(fill.quantity), str(fill.price), str(fill.fee.amount), fill.fee.currency, fill.liquidity,
+        str(fill.quantity), str(fill.price), str(fill.fee_amount), fill.fee_currency, fill.liquidity,
         fill.at_ns, fill.evidence,
     ])  # fmt: skip
 
@@ -45,7 +44,7 @@ def _fill(body: list[Any]) -> VenueFill:
     trade_id, sequence, order_id, token, account_id, symbol, side, quantity, price, fee, paid_in, *rest = body
     return VenueFill(
         trade_id, sequence, order_id, token, account_id, symbol, Side(side), Decimal(quantity), Decimal(price),
-        Money.model_construct(amount=Decimal(fee), currency=paid_in), Liquidity(rest[0]), rest[1], rest[2],
+        Decimal(fee), paid_in, Liquidity(rest[0]), rest[1], rest[2],
     )  # fmt: skip
 
 
@@ -109,7 +108,7 @@ def _order(exchange: SimulatedExchange, body: dict[str, Any]) -> WorkingOrder:
     order.arrived = 0
     order.status = OrderStatus(body["status"])
     order.reason = Refusal(body["reason"]) if body["reason"] else None
-    order.maker_rate, order.taker_rate = (tuple(body[name]) for name in ("maker_rate", "taker_rate"))
+    order.maker_rate, order.taker_rate, order.dearest_rate = body["rates"]
     order.remaining = order.quantity - order.filled
     if order.limit is not None:
         order.price = order.limit

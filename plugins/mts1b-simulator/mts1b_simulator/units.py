@@ -10,6 +10,9 @@ from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.instruments import Instrument, parse_symbol
 
 
+_POWERS = tuple((zeros, 10**zeros) for zeros in (8, 4, 2, 1))
+
+
 def decimals(value: Decimal) -> int:
     """Return how many digits after the point the value needs."""
     exponent = value.normalize(LEDGER).as_tuple().exponent
@@ -25,10 +28,13 @@ def to_units(value: Decimal, digits: int) -> int:
 
 def from_units(units: int, digits: int) -> Decimal:
     """Turn integer units of 10**-digits into an exact decimal without trailing zeros."""
-    value = LEDGER.scaleb(Decimal(units), -digits).normalize(LEDGER)
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return value.quantize(Decimal(1), context=LEDGER) if exponent > 0 else value
+    for zeros, power in _POWERS:
+        while digits >= zeros:
+            whole, rest = divmod(units, power)
+            if rest:
+                break
+            units, digits = whole, digits - zeros
+    return LEDGER.scaleb(units, -digits)
 
 
 def common_increment(increments: Iterable[Decimal]) -> Decimal:
@@ -70,6 +76,10 @@ class Grid:
 
     def exact(self, value: Decimal) -> int | None:
         """Return the number of increments, or None where the value is not a multiple."""
+        if self._factor is not None:
+            scaled = LEDGER.multiply(value, self._factor)
+            steps = int(scaled)
+            return steps if steps == scaled else None
         steps = self.floor(value)
         return steps if LEDGER.multiply(steps, self.increment) == value else None
 

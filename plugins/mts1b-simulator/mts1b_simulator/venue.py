@@ -220,11 +220,9 @@ class InProcessVenue(VenueReads):
             self._send_out(self._outbox.popleft()[1])
 
     def _send_out(self, reports: list[Report]) -> None:
-        if failpoints.armed:
-            failpoints.hit("report.before")
+        failpoints.hit("report.before")
         self._log.publish(reports)
-        if failpoints.armed:
-            failpoints.hit("report.after")
+        failpoints.hit("report.after")
 
     def _spawn(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -269,8 +267,7 @@ class InProcessVenue(VenueReads):
         A caller who gives up stops nothing: the command arrives all the same.
         """
         self._check()
-        if failpoints.armed:
-            failpoints.hit("command.before")
+        failpoints.hit("command.before")
         command.arrival_ns = self.clock.now_ns() + delay.next_ns()
         self.exchange.send(command)
         try:
@@ -284,8 +281,7 @@ class InProcessVenue(VenueReads):
         back = self._latency.report.next_ns()
         if back:
             await self._until(self.clock.now_ns() + back)
-        if failpoints.armed:
-            failpoints.hit("reply.before")
+        failpoints.hit("reply.before")
         assert command.reply is not None
         return command.reply
 
@@ -296,8 +292,7 @@ class InProcessVenue(VenueReads):
             await self.clock.sleep(0)
         if self._error is None:
             self._advance()
-            if failpoints.armed:
-                failpoints.hit("command.after")
+            failpoints.hit("command.after")
 
     async def _read(self) -> SimulatedExchange:
         """Come to the present, and to nothing that is not yet safe."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus, OrderType, Side
 
 from .accounts import CashAccount
@@ -26,6 +25,7 @@ class WorkingOrder(RestingOrder):
         "ahead_at_acceptance",
         "cap",
         "created_ns",
+        "dearest_rate",
         "expires_ns",
         "fee_charged",
         "fee_numerator",
@@ -35,8 +35,10 @@ class WorkingOrder(RestingOrder):
         "maker_rate",
         "market",
         "number",
+        "post_only",
         "quantity",
         "reason",
+        "seen",
         "status",
         "stop",
         "taker_rate",
@@ -63,7 +65,8 @@ class WorkingOrder(RestingOrder):
         self.stop: int | None = None
         #: The price (ticks) at which the hold is reckoned.
         self.cap = 0
-        self.maker_rate = self.taker_rate = (0, 1)
+        self.maker_rate = self.taker_rate = self.dearest_rate = 0
+        self.post_only = terms.post_only
         self.fee_numerator = 0
         self.fee_charged = 0
         self.hold: dict[str, int] = {}
@@ -71,6 +74,8 @@ class WorkingOrder(RestingOrder):
         self.triggered = False
         self.reason: Refusal | None = None
         self.words = ""
+        #: What the last report told.
+        self.seen: VenueOrder | None = None
         self.created_ns = self.updated_ns = self.accepted_ns = now_ns
         self.expires_ns: int | None = None
         #: Displayed lots that stand before it, None where the feed doesn't show them.
@@ -82,26 +87,25 @@ class WorkingOrder(RestingOrder):
         """True while the exchange works the order."""
         return self.status is OrderStatus.NEW or self.status is OrderStatus.PARTIALLY_FILLED
 
-    @property
-    def market_like(self) -> bool:
-        """True where the order, once live, takes any price."""
-        return self.terms.order_type is OrderType.MARKET or self.terms.order_type is OrderType.STOP
-
     def view(self) -> VenueOrder:
-        """Return the order as it is now, in decimals."""
+        """Return the order as it was last reported, in decimals; nothing of it changes unreported."""
+        return self.seen or self.look()
+
+    def look(self) -> VenueOrder:
+        """Take down the order as it is now."""
         market: Market | None = getattr(self, "market", None)
         if market is None or not self.filled:
             filled = value = _ZERO
-            fees: tuple[Money, ...] = ()
+            fee, paid_in = _ZERO, ""
         else:
             filled = market.lots.decimal(self.filled)
             value = from_units(self.value, market.quote_digits)
-            fee = from_units(self.fee_charged, market.fee_digits)
-            fees = (Money.model_construct(amount=fee, currency=market.meter.currency),)
-        return VenueOrder(
-            self.order_id, self.token, self.owner or "", self.terms, self.status, filled, value, fees,
+            fee, paid_in = from_units(self.fee_charged, market.fee_digits), market.meter.currency
+        self.seen = VenueOrder(
+            self.order_id, self.token, self.owner or "", self.terms, self.status, filled, value, fee, paid_in,
             self.created_ns, self.updated_ns, self.expires_ns, self.triggered, self.reason, self.words,
         )  # fmt: skip
+        return self.seen
 
 
 _ZERO = from_units(0, 0)
