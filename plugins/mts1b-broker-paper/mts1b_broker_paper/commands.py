@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,7 @@ def reset(name: str, config: str | None, yes: bool, as_json: bool) -> None:
     put aside beside it. Nothing may have the account open meanwhile.
     """
     if not yes:
-        if not click.get_text_stream("stdin").isatty():
+        if not sys.stdin.isatty():
             raise click.UsageError("nobody is here to confirm; pass --yes.")
         click.confirm(f"Archive the paper account of {name} and begin a new one?", abort=True)
     try:

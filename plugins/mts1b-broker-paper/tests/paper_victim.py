@@ -1,4 +1,4 @@
-"""What a process does until it is killed: submits under fixed keys, reads fills, and writes down what it was told.
+"""What a process does until it is killed: submits under fixed keys, reads fills, and notes what it was told.
 
 A warm parent forks victims, so that a kill costs milliseconds. What a victim learned from the broker
 goes to an append-only file that is synced line by line: it is the memory of the world outside.
@@ -60,7 +60,7 @@ def fork(work: Callable[[], Coroutine[Any, Any, None]], failpoint: str) -> int:
         try:
             failpoints.arm(failpoint)
             asyncio.run(work())
-        except BaseException:  # the child must never return into the test runner
+        except BaseException:  # noqa: BLE001 - the child must never return into the test runner
             traceback.print_exc()
             code = 1
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import paper_victim as victim
@@ -37,9 +38,9 @@ def test_nothing_is_lost_or_doubled_by_a_kill(
     state, world = tmp_path / "paper.journal", tmp_path / "world.jsonl"
     kills = 0
     for life in range(POINTS[point]):
-        first = life * KEYS_PER_LIFE
+        trade = partial(victim.trade, state, world, life * KEYS_PER_LIFE, KEYS_PER_LIFE)
         passes = 1 + life % (2 if point.startswith("cancel") else 4)
-        status = victim.fork(lambda: victim.trade(state, world, first, KEYS_PER_LIFE), f"{point}:{passes}")
+        status = victim.fork(trade, f"{point}:{passes}")
         assert victim.was_killed(status), f"life {life} ended with {status} instead of dying at {point}"
         kills += 1
     keys = POINTS[point] * KEYS_PER_LIFE
