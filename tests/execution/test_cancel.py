@@ -1,0 +1,215 @@
+"""What a cancel answers, and what it never does."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from scripted import PROFILE, Venue, buy, settle
+
+from mts1b_brokers_core.execution.port import CancelResult, Final, NoSuch, OrderRef, Refused, Taken, Unknown
+from mts1b_brokers_core.foundation.errors import OrderNotFound, OutcomeUnknown, VenueError
+from mts1b_brokers_core.foundation.orders import OrderStatus
+from mts1b_brokers_core.platform.clock import SteppedClock
+
+
+@pytest.mark.parametrize("by", ["order_id", "broker_order_id"])
+async def test_taken_is_true_and_remembered(venue: Venue, by: str) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        assert await broker.cancel(getattr(placed, by))
+        after = await broker.outcome(placed.idempotency_key)
+        assert after.cancel_requested
+        assert after.status is OrderStatus.PENDING_CANCEL
+        assert [ref.broker_order_id for ref in venue.canceled] == ["V1"]
+
+
+async def test_a_filled_order_is_false(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.fill("V1", "1", push=False)
+        assert await broker.cancel(placed.order_id) is False
+        venue.push(*venue.fills)
+        await settle()
+        assert await broker.cancel(placed.order_id) is False
+        assert len(venue.canceled) == 1  # the second answer needs no venue
+
+
+async def test_cancelled_by_somebody_else_before_we_asked_is_false(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.end("V1")
+        assert await broker.cancel(placed.order_id) is False
+        assert (await broker.outcome(placed.idempotency_key)).status is OrderStatus.CANCELED
+
+
+async def test_a_repeat_of_a_taken_cancel_is_true(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        assert await broker.cancel(placed.order_id)
+        assert await broker.cancel(placed.order_id)
+        venue.push(venue.view("V1"))
+        await settle()
+        assert await broker.cancel(placed.order_id)
+        assert (await broker.outcome(placed.idempotency_key)).status is OrderStatus.CANCELED
+
+
+async def test_an_id_nobody_knows_is_not_found(venue: Venue) -> None:
+    async with venue.client() as broker:
+        with pytest.raises(OrderNotFound, match="knows no order nope") as caught:
+            await broker.cancel("nope")
+        assert caught.value.operation == "cancel"
+
+
+async def test_an_order_placed_elsewhere_is_cancelled_by_the_venues_id(venue: Venue) -> None:
+    async with venue.client() as other:
+        await other.submit(buy())
+    async with venue.client() as broker:
+        assert await broker.cancel("V1")
+
+
+async def test_a_venue_that_forgot_a_finished_order_does_not_make_it_unknown(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.fill("V1", "1", push=False)
+        venue.cancel_next.append(NoSuch())
+        assert await broker.cancel(placed.order_id) is False
+
+
+async def test_a_working_order_the_venue_denies_knowing_is_not_found(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.cancel_next.append(NoSuch())
+        venue.read_next.append(TimeoutError())
+        with pytest.raises(OrderNotFound) as caught:
+            await broker.cancel(placed.order_id)
+        assert caught.value.order is not None
+
+
+async def test_refused_while_it_works_is_an_error_in_the_venues_words(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.cancel_next.append(Refused("auction call"))
+        with pytest.raises(VenueError, match="auction call") as caught:
+            await broker.cancel(placed.order_id)
+        assert caught.value.repeat_is_safe
+        assert await broker.cancel(placed.order_id)
+
+
+async def test_refused_because_it_filled_is_false(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.fill("V1", "1", push=False)
+        venue.cancel_next.append(Refused("not an open order"))
+        assert await broker.cancel(placed.order_id) is False
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(), ValueError("no JSON")])
+async def test_a_lost_reply_of_a_cancel_that_worked_is_true(venue: Venue, error: Exception) -> None:
+    def loses(ref: OrderRef) -> CancelResult:
+        venue.end("V1")
+        raise error
+
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.cancel_next.append(loses)
+        assert await broker.cancel(placed.order_id)
+        assert len(venue.canceled) == 1
+
+
+async def test_a_lost_reply_of_a_cancel_that_did_not_arrive_is_repeated(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.cancel_next.append(TimeoutError())
+        assert await broker.cancel(placed.order_id)
+        assert len(venue.canceled) == 2
+
+
+async def test_a_lost_reply_whose_repeat_finds_it_cancelled_is_true(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+
+        def lost(ref: OrderRef) -> CancelResult:
+            return Unknown("504")
+
+        def final(ref: OrderRef) -> CancelResult:
+            return Final(venue.end("V1"))
+
+        venue.cancel_next.extend([lost, final])
+        assert await broker.cancel(placed.order_id)
+        assert len(venue.canceled) == 2
+
+
+async def test_a_final_without_a_view_is_read(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        assert await broker.cancel(placed.order_id)
+        venue.cancel_next.append(Final())
+        assert await broker.cancel(placed.order_id)  # it reads cancelled, after we asked
+
+
+async def test_no_answer_at_all_is_unknown_and_safe_to_repeat(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.cancel_next.extend([TimeoutError()] * 3)
+        venue.read_next.extend([TimeoutError()] * 3)
+        with pytest.raises(OutcomeUnknown, match="sent 3 times") as caught:
+            await broker.cancel(placed.order_id)
+        assert caught.value.repeat_is_safe
+        assert len(venue.canceled) == 3
+        # It worked after all: asking again says so.
+        venue.push(venue.end("V1"))
+        await settle()
+        assert await broker.cancel(placed.order_id)
+
+
+async def test_many_cancels_at_once_are_one(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        assert await asyncio.gather(*(broker.cancel(placed.order_id) for _ in range(20))) == [True] * 20
+        assert len(venue.canceled) == 1
+
+
+async def test_a_caller_that_goes_away_does_not_cut_a_cancel(venue: Venue) -> None:
+    gate = asyncio.Event()
+
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+
+        async def slow(ref: OrderRef) -> CancelResult:
+            venue.canceled.append(ref)
+            await gate.wait()
+            return Taken()
+
+        broker.cancel_one = slow  # type: ignore[method-assign]
+        caller = asyncio.create_task(broker.cancel(placed.order_id))
+        await settle()
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        gate.set()
+        await settle()
+        assert (await broker.outcome(placed.idempotency_key)).cancel_requested
+
+
+async def test_a_partly_filled_order_stays_cancelled_with_what_filled_late(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.fill("V1", "0.3")
+        await broker.cancel(placed.order_id)
+        venue.push(venue.view("V1"))
+        venue.fill("V1", "0.2", push=False)
+        venue.push(venue.fills[-1])
+        await settle()
+        after = await broker.outcome(placed.idempotency_key)
+        assert after.status is OrderStatus.CANCELED
+        assert str(after.filled_quantity) == "0.5"
+
+
+async def test_where_cancels_go_by_token_the_token_is_named(clock: SteppedClock) -> None:
+    venue = Venue(clock, replace(PROFILE, cancel_by="token"))
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        await broker.cancel(placed.order_id)
+        assert venue.canceled == [OrderRef("V1", venue.placed[0].token)]
