@@ -143,23 +143,24 @@ async def _trade(hub: BrokerHub, instance: str, strategy: Breakout, progress: Pr
     account = await require(broker, SupportsAccount).get_account()
     book = Book(instance, strategy.symbol, account.metadata, account.currency, _equity(account))
     began: datetime | None = None
-    sampled: datetime | None = None
+    latest: datetime | None = None
 
     async def on_quote(quote: Quote) -> None:
-        nonlocal began, sampled
+        nonlocal began, latest
         progress(instance, quote.at)
-        began = began or quote.at
-        if sampled is None or quote.at - sampled >= _SAMPLE:
-            sampled = quote.at
+        began, latest = began or quote.at, quote.at
+        if not book.curve or quote.at - book.curve[-1][0] >= _SAMPLE:
             book.curve.append((quote.at, _equity(await require(broker, SupportsAccount).get_account())))
 
     await strategy.run(broker, on_quote)
     assert began is not None
+    assert latest is not None
     book.orders = list((await require(broker, SupportsOrderHistory).get_orders(since=began, limit=1000)).rows)
     book.fills = list((await require(broker, SupportsFillHistory).get_fills(since=began, limit=1000)).rows)
     book.positions = await broker.get_positions()
     book.refused = strategy.refused
     book.end_equity = _equity(await require(broker, SupportsAccount).get_account())
+    book.curve.append((latest, book.end_equity))
     if isinstance(broker, ReportsOptimism):
         book.optimism = broker.optimism()
     return book

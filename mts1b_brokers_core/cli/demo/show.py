@@ -137,8 +137,8 @@ def document(books: list[Book], files: list[str]) -> dict[str, Any]:
 
 
 _ORDER_FIELDS = {
-    "broker_order_id", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force",
-    "status", "reason", "filled_quantity", "average_price", "fees", "submitted_at", "updated_at",
+    "broker_order_id", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price",
+    "time_in_force", "status", "reason", "filled_quantity", "average_price", "fees", "submitted_at", "updated_at",
 }  # fmt: skip
 
 
