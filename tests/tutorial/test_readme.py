@@ -15,7 +15,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def run(tmp_path: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"MTS1B_STATE_DIR": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    own = {"MTS1B_STATE_DIR": str(tmp_path / "state"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    env = os.environ | own
     return subprocess.run(
         [sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
     )
