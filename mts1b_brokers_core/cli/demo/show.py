@@ -136,9 +136,11 @@ def document(books: list[Book], files: list[str]) -> dict[str, Any]:
     return {"instances": [_instance(book) for book in books], "files": files}
 
 
-_ORDER_FIELDS = set(
-    ["broker_order_id", "symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force", "status", "reason", "filled_quantity", "average_price", "fees", "submitted_at", "updated_at"]
-)
+_ORDER_FIELDS = {
+    "broker_order_id", "symbol", "side", "quantity", "order_type",
+    "limit_price", "stop_price", "time_in_force", "status", "reason",
+    "filled_quantity", "average_price", "fees", "submitted_at", "updated_at",
+}  # fmt: skip
 
 
 def _known(row: dict[str, Any]) -> dict[str, Any]:
