@@ -76,24 +76,20 @@ class CashAccount:
             held[currency] += amount
         self.dirty = True
 
-    def move(self, currency: str, amount: int) -> None:
-        """Add to a total, or take from it where negative."""
-        self.total[currency] += amount
-        self.dirty = True
-        assert self.total[currency] >= 0, f"{currency} of {self.account_id} was overdrawn"
-
-    def traded(self, symbol: str, quote: str, day: int, *, bought: int, value: int, held_before: int) -> None:
+    def traded(self, symbol: str, quote: str, day: int, bought: int, *, value: int, held_before: int) -> None:
         """Keep the cost of a holding and the traded volume: `bought` base units (negative when sold)."""
-        days = self.volumes.setdefault(quote, {})
+        days = self.volumes.get(quote)
+        if days is None:
+            days = self.volumes[quote] = {}
         days[day] = days.get(day, 0) + value
-        for old in [d for d in days if d <= day - 30] if len(days) > 30 else ():
-            del days[old]
+        if len(days) > 30:
+            for old in [d for d in days if d <= day - 30]:
+                del days[old]
         cost = self.costs.get(symbol, 0)
         if bought > 0:
             self.costs[symbol] = cost + value
         else:
-            left = held_before + bought
-            self.costs[symbol] = cost * left // held_before if held_before else 0
+            self.costs[symbol] = cost * (held_before + bought) // held_before if held_before else 0
 
     def volume(self, quote: str, day: int) -> int:
         """Return the value traded in the 30 days up to this one, in ledger units."""

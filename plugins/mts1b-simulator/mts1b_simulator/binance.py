@@ -152,8 +152,8 @@ class _Reader:
         buyer_made = data.get("m")
         side = (Side.SELL if buyer_made else Side.BUY) if isinstance(buyer_made, bool) else None
         event = TradeEvent(
-            ns, self._name(), f"trade:{trade_id}", price("p", str(data.get("p", ""))), size("q", str(data.get("q", ""))),
-            side,
+            ns, self._name(), f"trade:{trade_id}",
+            price("p", str(data.get("p", ""))), size("q", str(data.get("q", ""))), side,
         )  # fmt: skip
         self._trades.add(trade_id)
         self.events.append(event)

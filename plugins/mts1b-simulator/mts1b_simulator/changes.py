@@ -20,6 +20,9 @@ class Changes:
         return bool(self.orders or self.fills or self.reports)
 
 
+_new = tuple.__new__  # the constructors of named tuples cost twice as much, and these are made for each event
+
+
 class Recorder:
     """Numbers orders, trades and reports, and collects changes until they are drained."""
 
@@ -75,7 +78,7 @@ class Recorder:
         else:
             self.open.pop(order.order_id, None)
         self.changes.orders[order.order_id] = order
-        self.changes.reports.append(Report(self.report_count, kind, now_ns, order.look(), fill))
+        self.changes.reports.append(_new(Report, (self.report_count, kind, now_ns, order.look(), fill)))
 
     def drain(self) -> Changes:
         """Return what changed and start anew."""

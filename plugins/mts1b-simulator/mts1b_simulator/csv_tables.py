@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from decimal import Decimal
 from typing import NamedTuple
@@ -130,7 +131,7 @@ def _check_bar(values: tuple[Decimal, ...], what: str) -> None:
 
 def _in_order(found: list[_Row], rows: Rows) -> list[_Row]:
     """Return the rows ascending, each stamp once; a file kept newest first is turned round as a whole."""
-    falls = sum(after.start_ns < before.start_ns for before, after in zip(found, found[1:], strict=False))
+    falls = sum(after.start_ns < before.start_ns for before, after in itertools.pairwise(found))
     if len(found) > 1 and 2 * falls > len(found) - 1:
         rows.problem(
             "the rows run from newest to oldest; they were turned round", dropped=False, at=found[0].line
@@ -148,7 +149,7 @@ def _in_order(found: list[_Row], rows: Rows) -> list[_Row]:
 
 
 def _tell_jumps(ordered: list[_Row], rows: Rows) -> None:
-    for before, row in zip(ordered, ordered[1:], strict=False):
+    for before, row in itertools.pairwise(ordered):
         close, last = row.values[3], before.values[3]
         if close >= last * _JUMP or last >= close * _JUMP:
             what = f"close {close} after {last}: a wrong unit, or a split?"
@@ -157,7 +158,7 @@ def _tell_jumps(ordered: list[_Row], rows: Rows) -> None:
 
 def _interval(ordered: list[_Row], dated: bool) -> int:
     """Tell a bar's length: the greatest usual one that fits between and divides all stamps."""
-    steps = [after.start_ns - before.start_ns for before, after in zip(ordered, ordered[1:], strict=False)]
+    steps = [after.start_ns - before.start_ns for before, after in itertools.pairwise(ordered)]
     if dated or not steps:
         return _LENGTHS[-1] if dated else 60_000_000_000
     least = min(steps)

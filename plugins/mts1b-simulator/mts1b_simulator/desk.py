@@ -203,8 +203,10 @@ class OrderDesk:
                 checked = [*plan, (plan[-1][0], short)]
             else:
                 checked = plan
-            value = sum(price * lots for price, lots in checked) * market.value_unit
-            problem = notional_problem(market, from_units(value, market.quote_digits)) if plan else None
+            value = abs(sum(price * lots for price, lots in checked) * market.value_unit)
+            problem = None
+            if plan and not market.least_value <= value <= market.most_value:
+                problem = notional_problem(market, from_units(value, market.quote_digits))
         else:
             plan, complete = self._plan_quote_sized(order, terms.quote_quantity)
             checked, problem = plan, None
@@ -318,7 +320,8 @@ class OrderDesk:
         moved = (draft.limit, draft.stop) != (order.limit, order.stop)
         loses_place = moved or draft.quantity > order.quantity
         less = order.quantity - draft.quantity
-        order.terms, order.quantity, order.cap = terms, draft.quantity, cap
+        order.terms, order.terms_text = terms, None
+        order.quantity, order.cap = draft.quantity, cap
         order.limit, order.stop, order.updated_ns = draft.limit, draft.stop, now_ns
         order.expires_ns = to_ns(terms.expires_at) if terms.expires_at is not None else (
             ends_ns if terms.time_in_force is TimeInForce.DAY else None

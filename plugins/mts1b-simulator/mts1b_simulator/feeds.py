@@ -34,7 +34,7 @@ class DeltaEvent(NamedTuple):
 
 
 class QuoteEvent(NamedTuple):
-    """The best bid and ask, None where a side is empty; a size of None is unknown and can't be traded against."""
+    """The best bid and ask, None where a side is empty; an unknown size (None) can't be traded against."""
 
     ts_ns: int
     symbol: str

@@ -16,7 +16,7 @@ _ZERO = Decimal(0)
 
 @dataclass(frozen=True, slots=True)
 class VolumeTier:
-    """The rates (fractions of the value, negative is a rebate) from this 30-day volume on, in quote currency."""
+    """Rates (fractions of the value, negative is a rebate) from this 30-day volume in quote currency on."""
 
     maker: Decimal
     taker: Decimal
@@ -122,7 +122,7 @@ class FeeMeter:
     )
 
     def __init__(self, rule: FeeRule, currency: str, *, lot: Decimal, digits: int, basis_digits: int) -> None:
-        """`digits` scale the fee's currency, `basis_digits` what rates apply to: quote, or base if paid in it."""
+        """`digits` scale the fee's currency, `basis_digits` what rates apply to: quote, or base."""
         self.rule = rule
         self.currency = currency
         self.in_base = rule.currency == "base"

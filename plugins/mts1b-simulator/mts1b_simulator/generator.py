@@ -21,7 +21,7 @@ from .units import Grid
 
 @dataclass(frozen=True, slots=True)
 class MarketShape:
-    """How one synthetic market looks: first price, spread and typical size at a level, pace of events (ns)."""
+    """How a synthetic market looks: first price, spread, typical size at a level, pace of events (ns)."""
 
     instrument: Instrument
     price: Decimal

@@ -66,8 +66,8 @@ class History:
             self._bars.append(bar)
         price = trade.price
         self._building = BarEvent(
-            start_ns + MINUTE_NS, trade.symbol, f"built from {trade.event_id}", start_ns, price, price, price, price,
-            trade.quantity,
+            start_ns + MINUTE_NS, trade.symbol, f"built from {trade.event_id}", start_ns,
+            price, price, price, price, trade.quantity,
         )  # fmt: skip
 
     def trades(self, limit: int) -> list[Trade]:

@@ -77,7 +77,7 @@ class Matcher:
         return rows
 
     def plan_value(self, order: WorkingOrder, budget: int) -> tuple[Plan, bool]:
-        """Return what a budget in ledger units of quote currency buys or sells, and whether it was used up."""
+        """Return what a budget (ledger units of quote currency) buys or sells, and whether it was used up."""
         rows: Plan = []
         unit = order.market.value_unit
         for price, there in order.market.book.takeable(order, None, self._policy):
@@ -344,7 +344,8 @@ class Matcher:
             return 0
         order.remaining -= lots
         self._settlement.fill(order, worst, lots, Liquidity.TAKER, bar.ts_ns, {
-            "rule": "the worst price of a whole bar", "market_event": bar.event_id, "bar_volume": str(bar.volume),
+            "rule": "the worst price of a whole bar", "market_event": bar.event_id,
+            "bar_volume": str(bar.volume),
         })  # fmt: skip
         return lots
 
@@ -369,7 +370,7 @@ class Matcher:
 
 
 def _reached(market: Market, side: int, at: int) -> Iterator[WorkingOrder]:
-    """Iterate over a side's resting orders that a price reaches, by price, then time; they may fill meanwhile."""
+    """Iterate over the orders of a side that a price reaches, by price, then time; they may fill now."""
     book_side = market.book.side(side)
     keys = book_side.keys
     for key in reversed(keys[bisect_left(keys, at * book_side.sign) :]):

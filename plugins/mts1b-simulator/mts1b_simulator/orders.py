@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import decimal
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from mts1b_brokers_core.foundation.base import LEDGER, Money
 from mts1b_brokers_core.foundation.orders import Liquidity, Order, OrderStatus, Side
@@ -44,8 +44,7 @@ class Refusal(StrEnum):
     EXPIRED = "expired"
 
 
-@dataclass(frozen=True, slots=True)
-class VenueOrder:
+class VenueOrder(NamedTuple):
     """An order as the exchange had it at one moment.
 
     `terms` are the order as submitted, with any replacement applied; `filled_value` is in quote currency.
@@ -95,8 +94,7 @@ class VenueOrder:
         return _QUOTIENT.divide(self.filled_value, LEDGER.multiply(self.filled_quantity, multiplier))
 
 
-@dataclass(frozen=True, slots=True)
-class VenueFill:
+class VenueFill(NamedTuple):
     """One execution: a negative fee is a rebate; `evidence` says which rule filled it, from what."""
 
     trade_id: str
@@ -112,7 +110,7 @@ class VenueFill:
     fee_currency: str
     liquidity: Liquidity
     at_ns: int
-    evidence: dict[str, str] = field(hash=False)
+    evidence: dict[str, str]
 
     @property
     def fee(self) -> Money:
@@ -137,8 +135,7 @@ class ReportKind(StrEnum):
     GAP = "gap"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One execution report; `sequence` is dense, so a missing number is a lost report.
 
     A `gap` takes the place of the reports up to its sequence that a slow reader lost: read orders and

@@ -21,12 +21,12 @@ from .feeds import MarketEvent
 
 #: The formats there are, as `Recording.format` names them.
 FORMATS = ("bars", "quotes", "yahoo", "binance-l2")
-_NEXT = "give a CSV with a header of this library's recordings or of Yahoo, or a Binance combined stream as ndjson"
+_NEXT = "give a CSV with a header of bars, of quotes or of Yahoo, or a Binance combined stream as ndjson"
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What a file held: events ascending in time, and a problem for each row that was left out or doubtful."""
+    """What a file held: events ascending in time, and a problem for each row left out or doubtful."""
 
     path: Path
     format: str

@@ -40,7 +40,7 @@ class OrderComparison:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """A whole run under one model: fills, orders that got any, fees, and the accounts' worth at last prices."""
+    """A whole run under one model: fills, orders that got any, fees, the accounts' worth at last prices."""
 
     fills: int
     orders_filled: int

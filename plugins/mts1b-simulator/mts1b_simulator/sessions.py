@@ -54,7 +54,7 @@ class Calendar:
         return not self._sessions or self.end_of_session(wanted, ns) is not None
 
     def meets(self, wanted: Session, start_ns: int, end_ns: int) -> bool:
-        """Say whether a bar over [start, end) holds trading of that session; long ones are looked at hourly."""
+        """Say whether a bar over [start, end) holds trading of that session; long ones are probed hourly."""
         if not self._sessions or self.is_open(wanted, end_ns - 1):
             return True
         return any(self.is_open(wanted, ns) for ns in range(start_ns, end_ns - HOUR_NS, HOUR_NS))

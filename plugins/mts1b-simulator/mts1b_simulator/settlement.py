@@ -61,6 +61,9 @@ def outlay(order: WorkingOrder, plan: Iterable[tuple[int, int]]) -> dict[str, in
     return {currency: amount for currency, amount in flows.items() if amount > 0}
 
 
+_new = tuple.__new__  # the named tuple's own constructor costs twice as much
+
+
 class Settlement:
     """Moves money and units for each fill, keeps holds right, and records it."""
 
@@ -89,24 +92,26 @@ class Settlement:
         value, units = price * lots * market.value_unit, lots * market.lot_units
         rate = order.maker_rate if liquidity is Liquidity.MAKER else order.taker_rate
         order.fee_numerator += meter.numerator(units if meter.in_base else abs(value), lots, rate)
-        total = meter.total(order.fee_numerator)
-        fee = total - order.fee_charged
-        order.fee_charged = total
-        held_before = account.total[market.base]
+        charged = meter.total(order.fee_numerator)
+        fee = charged - order.fee_charged
+        order.fee_charged = charged
         order.filled += lots
         order.value += value
-        if order.side == BUY:
-            account.move(market.base, units)
-            account.move(market.quote, -value)
-            account.move(meter.currency, -fee)
-        else:
-            account.move(market.quote, value)
-            account.move(market.base, -units)
-            account.move(meter.currency, -fee)
+        total, base, quote, side = account.total, market.base, market.quote, order.side
         account.traded(
-            market.instrument.symbol, market.quote, now_ns // DAY_NS,
-            bought=units * order.side, value=value, held_before=held_before,
-        )  # fmt: skip
+            market.instrument.symbol,
+            quote,
+            now_ns // DAY_NS,
+            units * side,
+            value=value,
+            held_before=total[base],
+        )
+        total[base] += units * side
+        total[quote] -= value * side
+        total[meter.currency] -= fee
+        account.dirty = True
+        assert total[base] >= 0 <= total[quote], "an account was overdrawn"
+        assert total[meter.currency] >= 0, "an account was overdrawn by a fee"
         done = order.filled >= order.quantity
         order.status = OrderStatus.FILLED if done else OrderStatus.PARTIALLY_FILLED
         order.updated_ns = now_ns
@@ -115,11 +120,10 @@ class Settlement:
         recorder = self._recorder
         number = recorder.next_trade()
         evidence["model"] = self._model
-        fill = VenueFill(
+        fill = _new(VenueFill, (
             f"T{recorder.epoch}-{number}", number, order.order_id, order.token, account.account_id,
             order.terms.symbol, order.terms.side, market.lots.decimal(lots), market.ticks.decimal(price),
-            from_units(fee, market.fee_digits), meter.currency,
-            liquidity, now_ns, evidence,
-        )  # fmt: skip
+            from_units(fee, market.fee_digits), meter.currency, liquidity, now_ns, evidence,
+        ))  # fmt: skip
         recorder.filled(fill)
         recorder.report(ReportKind.FILL, order, now_ns, fill)

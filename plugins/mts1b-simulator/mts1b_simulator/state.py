@@ -86,7 +86,7 @@ class VenueState:
         return self._store.durable
 
     def open(self, exchange: SimulatedExchange) -> bool:
-        """Open the file and bring the exchange to what it holds; False where it was new. Raises `StateError`."""
+        """Open the file, bring the exchange to what it holds; False where it was new. Raises `StateError`."""
         if self._lock is not None:
             self._lock.acquire("the simulated venue's state")
         try:

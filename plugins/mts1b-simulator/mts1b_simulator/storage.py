@@ -24,7 +24,9 @@ _PLAIN = (
 def order_body(order: WorkingOrder) -> str:
     """Write an order down as it is now."""
     body: dict[str, Any] = {name: getattr(order, name) for name in _PLAIN}
-    body["terms"] = order.terms.model_dump(mode="json", exclude_defaults=True) | {"side": order.terms.side}
+    if order.terms_text is None:
+        order.terms_text = order.terms.model_dump_json(exclude_none=True)
+    body["terms"] = order.terms_text
     body["status"], body["reason"] = order.status, order.reason
     body["rates"] = (order.maker_rate, order.taker_rate, order.dearest_rate)
     body["rests"] = order.level is not None
@@ -34,17 +36,17 @@ def order_body(order: WorkingOrder) -> str:
 def fill_body(fill: VenueFill) -> str:
     """Write a fill down."""
     return json.dumps([
-        fill.trade_id, fill.sequence, fill.venue_order_id, fill.token, fill.account_id, fill.symbol, fill.side,
-        str(fill.quantity), str(fill.price), str(fill.fee_amount), fill.fee_currency, fill.liquidity,
-        fill.at_ns, fill.evidence,
+        fill.trade_id, fill.sequence, fill.venue_order_id, fill.token, fill.account_id, fill.symbol,
+        fill.side, str(fill.quantity), str(fill.price), str(fill.fee_amount), fill.fee_currency,
+        fill.liquidity, fill.at_ns, fill.evidence,
     ])  # fmt: skip
 
 
 def _fill(body: list[Any]) -> VenueFill:
     trade_id, sequence, order_id, token, account_id, symbol, side, quantity, price, fee, paid_in, *rest = body
     return VenueFill(
-        trade_id, sequence, order_id, token, account_id, symbol, Side(side), Decimal(quantity), Decimal(price),
-        Decimal(fee), paid_in, Liquidity(rest[0]), rest[1], rest[2],
+        trade_id, sequence, order_id, token, account_id, symbol, Side(side), Decimal(quantity),
+        Decimal(price), Decimal(fee), paid_in, Liquidity(rest[0]), rest[1], rest[2],
     )  # fmt: skip
 
 
@@ -99,7 +101,7 @@ def restore(exchange: SimulatedExchange, found: dict[str, Any]) -> None:
 
 
 def _order(exchange: SimulatedExchange, body: dict[str, Any]) -> WorkingOrder:
-    terms = Order.model_validate(body["terms"])
+    terms = Order.model_validate_json(body["terms"])
     order = WorkingOrder(
         body["number"], body["order_id"], body["token"], terms, body["owner"], body["created_ns"]
     )
@@ -130,11 +132,11 @@ def _rearm(order: WorkingOrder) -> None:
 
 def _compare(present: dict[str, Any], found: dict[str, Any]) -> None:
     stored = found["settings"]
-    used = {body["terms"]["symbol"] for body in found["orders"]}
+    used = {json.loads(body["terms"])["symbol"] for body in found["orders"]}
     for symbol in sorted(used & set(stored["markets"])):
         if present["markets"].get(symbol) != stored["markets"][symbol]:
             raise StateMismatch(
-                f"{symbol} has other increments or fees than when the state was written, or is not listed any more.",
+                f"{symbol} has other increments or fees than the state was written with, or isn't listed.",
                 next_step="open with the settings used then, or choose another state_path",
             )
     for currency, digits in stored["digits"].items():

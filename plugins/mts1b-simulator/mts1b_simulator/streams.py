@@ -82,7 +82,7 @@ class ReportLog:
 
 
 class Channel(Generic[T]):
-    """One listener's queue; a listener that is too slow loses the oldest entries, and `dropped` counts them."""
+    """One listener's queue; one that is too slow loses the oldest entries, and `dropped` counts them."""
 
     def __init__(self, most: int) -> None:
         self._queue: deque[T] = deque(maxlen=most)

@@ -10,9 +10,6 @@ from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.instruments import Instrument, parse_symbol
 
 
-_POWERS = tuple((zeros, 10**zeros) for zeros in (8, 4, 2, 1))
-
-
 def decimals(value: Decimal) -> int:
     """Return how many digits after the point the value needs."""
     exponent = value.normalize(LEDGER).as_tuple().exponent
@@ -28,13 +25,8 @@ def to_units(value: Decimal, digits: int) -> int:
 
 def from_units(units: int, digits: int) -> Decimal:
     """Turn integer units of 10**-digits into an exact decimal without trailing zeros."""
-    for zeros, power in _POWERS:
-        while digits >= zeros:
-            whole, rest = divmod(units, power)
-            if rest:
-                break
-            units, digits = whole, digits - zeros
-    return LEDGER.scaleb(units, -digits)
+    whole, rest = divmod(units, 10**digits)
+    return LEDGER.normalize(LEDGER.scaleb(units, -digits)) if rest else Decimal(whole)
 
 
 def common_increment(increments: Iterable[Decimal]) -> Decimal:

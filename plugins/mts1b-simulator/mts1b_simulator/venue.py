@@ -1,4 +1,4 @@
-"""The simulated exchange as a venue in this process: commands travel, state is written, then answers go out."""
+"""The simulated exchange as a venue in this process: commands travel, state is written, answers go out."""
 
 from __future__ import annotations
 
@@ -231,8 +231,8 @@ class InProcessVenue(VenueReads):
 
     async def _written(self) -> None:
         """Wait until all that happened so far is safe; only then may it be told."""
-        while self._writes:
-            await asyncio.wait((self._writes[-1],))
+        if self._writes:
+            await asyncio.shield(self._writes[-1])  # they end in their order
         self._check()
 
     # --- commands ----------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class InProcessVenue(VenueReads):
             await self._until(ns)
         else:
             await self.clock.sleep(0)
-        if self._error is None:
+        if self.status in (VenueStatus.RUNNING, VenueStatus.ENDED):
             self._advance()
             failpoints.hit("command.after")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mts1b_brokers_core.foundation.orders import Order, OrderStatus, OrderType, Side
+from mts1b_brokers_core.foundation.orders import Order, OrderStatus, Side
 
 from .accounts import CashAccount
 from .book import BUY, SELL, RestingOrder
@@ -43,6 +43,7 @@ class WorkingOrder(RestingOrder):
         "stop",
         "taker_rate",
         "terms",
+        "terms_text",
         "token",
         "triggered",
         "updated_ns",
@@ -58,6 +59,8 @@ class WorkingOrder(RestingOrder):
         self.number = number
         self.token = token
         self.terms = terms
+        #: The terms as they are stored, once they were.
+        self.terms_text: str | None = None
         self.quantity = 0
         self.filled = 0
         self.value = 0
@@ -101,11 +104,12 @@ class WorkingOrder(RestingOrder):
             filled = market.lots.decimal(self.filled)
             value = from_units(self.value, market.quote_digits)
             fee, paid_in = from_units(self.fee_charged, market.fee_digits), market.meter.currency
-        self.seen = VenueOrder(
+        self.seen = _new(VenueOrder, (
             self.order_id, self.token, self.owner or "", self.terms, self.status, filled, value, fee, paid_in,
             self.created_ns, self.updated_ns, self.expires_ns, self.triggered, self.reason, self.words,
-        )  # fmt: skip
+        ))  # fmt: skip
         return self.seen
 
 
 _ZERO = from_units(0, 0)
+_new = tuple.__new__  # the named tuple's own constructor costs twice as much

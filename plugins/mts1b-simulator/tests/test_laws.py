@@ -111,9 +111,9 @@ class ExchangeMachine(RuleBasedStateMachine):
         self._apply(BarEvent(ns, "COIN-USD", name, ns - 700_000_000, low, high, low, high, size))
 
     @rule(
-        kind=st.sampled_from(["limit", "limit", "limit", "market", "quote", "stop", "stop_limit"]), side=sides,
-        size=sizes, price=prices, force=st.sampled_from(["gtc", "ioc", "fok", "day"]), account=st.sampled_from("ab"),
-        post_only=st.booleans(),
+        kind=st.sampled_from(["limit", "limit", "limit", "market", "quote", "stop", "stop_limit"]),
+        side=sides, size=sizes, price=prices, force=st.sampled_from(["gtc", "ioc", "fok", "day"]),
+        account=st.sampled_from("ab"), post_only=st.booleans(),
     )  # fmt: skip
     def submit(
         self, kind: str, side: Side, size: Decimal, price: Decimal, force: str, account: str, post_only: bool
@@ -224,7 +224,10 @@ TestExchangeMachine = ExchangeMachine.TestCase
 
 
 def digest_in_process(seed: int, hash_seed: str) -> str:
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\nimport run_of_seed\nprint(run_of_seed.digest({seed}))"
+    folder = str(Path(__file__).parent)
+    code = (
+        f"import sys; sys.path.insert(0, {folder!r})\nfrom run_of_seed import digest\nprint(digest({seed}))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONHASHSEED": hash_seed},

@@ -34,7 +34,7 @@ TIGHT = spot("TIGHT-USD", "Tight", lot="0.01").model_copy(
         (Order.limit("TIGHT-USD", BUY, "1", price="20", time_in_force="opg"), Refusal.UNSUPPORTED),
         (Order.limit("TIGHT-USD", BUY, "1", price="20", reduce_only=True), Refusal.UNSUPPORTED),
         (Order.limit("TIGHT-USD", BUY, quote_quantity="50", price="20"), Refusal.UNSUPPORTED),
-        (Order.bracket("TIGHT-USD", BUY, "1", take_profit="30", stop_loss="10", price="20"), Refusal.UNSUPPORTED),
+        (Order.bracket("TIGHT-USD", BUY, "1", take_profit="30", stop_loss="10"), Refusal.UNSUPPORTED),
     ],
 )  # fmt: skip
 def test_an_order_is_refused_as_a_venue_refuses_it(make_lab: Any, order: Order, reason: Refusal) -> None:

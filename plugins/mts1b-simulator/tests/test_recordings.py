@@ -165,7 +165,8 @@ def test_the_length_of_a_bar_is_told_from_the_stamps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [b"", b"\n\n", b"\x89PNG\r\n\x1a\n\x00\x00", b"hello\nworld\n", b"a,b,c\n1,2,3\n", f"{BARS}\n".encode(),
-     f"{BARS}\nx,1,2,3,4,5\n".encode(), b'{"id": 1}\n', b"\x1f\x8b garbage", gzip.compress(b""), b'17 {"data": []}\n'],
+     f"{BARS}\nx,1,2,3,4,5\n".encode(), b'{"id": 1}\n', b"\x1f\x8b garbage", gzip.compress(b""),
+     b'17 {"data": []}\n'],
 )  # fmt: skip
 def test_what_is_no_recording_is_refused_with_what_to_do(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "prices.csv.gz"
