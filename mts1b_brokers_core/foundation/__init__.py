@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mts1b_brokers_core._lazy import lazy
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .accounts import *  # noqa: F403
@@ -21,55 +20,24 @@ if TYPE_CHECKING:
     from .protocols import *  # noqa: F403
     from .settings import *  # noqa: F403
 
-_HOMES = {
-    "accounts": "Balance Account FeeTier FeeSchedule KeyPermissions OrderPreview",
-    "base": (
-        "LEDGER decimal_from_float Exact Positive NotNegative UtcTime Currency Identifier Model plain Money"
-    ),
-    "capabilities": (
-        "PLUGIN_API MANIFEST_SCHEMA Level Operation Instruction OperationClaim OrderClaim ManifestHead "
-        "Capabilities instructions_of describe_terms parse_head parse_capabilities"
-    ),
-    "clock": "wall_clock_ns Clock",
-    "errors": (
-        "Certainty nearest BrokerError InvalidInput NaiveDatetime MalformedSymbol UnknownInstrument "
-        "RecordingError ConfigurationError EnvironmentNotChosen AmbiguousInstrument AccountNotChosen "
-        "UnknownSetting UnknownInstance StateError StateCorrupted StateLocked StateTooNew StateMismatch "
-        "StateUnwritable OrderError OrderDenied UnsupportedCapability OrderUnsupported "
-        "IdempotencyConflict OrderRejected OrderNotPlaced OutcomeUnknown OrderNotFound WaitTimeout "
-        "VenueError AuthenticationError PermissionDenied RateLimited VenueUnavailable UnreadableReply "
-        "PluginError BrokerNotInstalled PluginUnusable BrokerClosed BrokerFailed"
-    ),
-    "events": "EventKind BrokerEvent",
-    "ids": "uuid7",
-    "instruments": (
-        "AssetClass Rounding SymbolText parse_symbol Symbol PriceBand TradingSession Instrument round_to"
-    ),
-    "market_data": "Quote BookLevel OrderBook Trade Bar",
-    "orders": (
-        "Side OrderType TimeInForce OrderStatus PositionEffect Session TriggerBy Contingency Leg "
-        "Adjustment Adjustable TERMS Order child_key OrderChanges FillKind FeeStatus Liquidity AccountFee "
-        "Fill Position"
-    ),
-    "plugin": (
-        "Services Connection CheckState CheckResult Check SimulatorOptions SimulatorServer "
-        "CredentialSource Run BrokerPlugin RedactionPattern"
-    ),
-    "protocols": (
-        "Page BrokerProtocol SupportsReplace SupportsCancelAll SupportsBatch SupportsPreview "
-        "SupportsOrderById SupportsOrderByKey SupportsOrderHistory SupportsFillHistory SupportsEvents "
-        "SupportsAccount SupportsInstruments SupportsQuotes SupportsOrderBook SupportsBars "
-        "SupportsMarketData SupportsFeeSchedule SupportsServerTime SupportsKeyPermissions "
-        "SupportsDeadMansSwitch PROTOCOLS require"
-    ),
-    "settings": "Gates BrokerSettings",
-}
-
-__all__ = [name for names in _HOMES.values() for name in names.split()]
+#: In the order in which they stand on each other; a name is looked for in each until it is found.
+_MODULES = (
+    "errors", "clock", "ids", "base", "instruments", "orders", "settings", "market_data", "accounts",
+    "events", "capabilities", "protocols", "plugin",
+)  # fmt: skip
 
 if not TYPE_CHECKING:  # so that type checkers notice a misspelt name
-    __getattr__ = lazy(__name__, globals(), _HOMES)
+
+    def __getattr__(name: str) -> Any:
+        if name in _MODULES:
+            return import_module(f"{__name__}.{name}")
+        for module in () if name.startswith("_") else _MODULES:
+            home = import_module(f"{__name__}.{module}")
+            if hasattr(home, name):
+                return globals().setdefault(name, getattr(home, name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    homes = [import_module(f"{__name__}.{module}") for module in _MODULES]
+    return sorted({name for home in homes for name in vars(home) if not name.startswith("_")} | {*globals()})

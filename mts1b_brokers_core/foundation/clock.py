@@ -19,24 +19,18 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """Return the present as an aware UTC time."""
-        ...
 
     def now_ns(self) -> int:
         """Return the present in nanoseconds since 1970 UTC."""
-        ...
 
     def monotonic(self) -> float:
         """Return seconds that never step back, from an arbitrary start."""
-        ...
 
     async def sleep(self, seconds: float) -> None:
         """Wait that many seconds of this clock's time."""
-        ...
 
     def hold(self) -> AbstractContextManager[None]:
         """Keep simulated time from moving by itself while work outside the event loop is under way."""
-        ...
 
     def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
         """Limit the block to that many seconds; None never ends it. Raises TimeoutError."""
-        ...

@@ -8,6 +8,7 @@ order, cancel something else or lose data.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,9 +29,15 @@ class BrokerError(Exception):
     `message` says what was wrong and what was expected, `next_step` what to do now.
     """
 
+    #: A stable word for programs; here the class's own name (`OrderNotPlaced` is `order_not_placed`), while
+    #: a class that an adapter derives keeps the word of the error it is.
     code = "error"
     default_next_step = ""
     default_repeat_is_safe = False
+
+    def __init_subclass__(cls) -> None:
+        if cls.__module__ == __name__ and "code" not in vars(cls):
+            cls.code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Error")).lower()
 
     def __init__(
         self,
@@ -66,7 +73,6 @@ class BrokerError(Exception):
 class InvalidInput(BrokerError, ValueError):
     """A value is not what the field means: wrong type, range, form or combination."""
 
-    code = "invalid_input"
     default_repeat_is_safe = True
     #: The dotted names of the fields that were wrong, where a model was being built.
     fields: tuple[str, ...] = ()
@@ -80,16 +86,15 @@ class InvalidInput(BrokerError, ValueError):
         The values of the `secret` fields are not shown.
         """
         known, secret = list(known), frozenset(secret)
-        first: InvalidInput | None = None
-        texts = []
-        for row in errors:
-            raised = row.get("ctx", {}).get("error")
-            if isinstance(raised, InvalidInput) and first is None:
-                first = raised
-            texts.append(_problem(model, row, raised, known, secret))
-        kind = type(first) if first is not None else cls
-        next_step = first.next_step if first is not None else "correct the fields named and build it again"
-        problem = kind(" ".join(texts), next_step=next_step)
+        raised = [row.get("ctx", {}).get("error") for row in errors]
+        text = " ".join(
+            _problem(model, row, why, known, secret) for row, why in zip(errors, raised, strict=True)
+        )
+        first = next((why for why in raised if isinstance(why, InvalidInput)), None)
+        if first is None:
+            problem = cls(text, next_step="correct the fields named and build it again")
+        else:
+            problem = type(first)(text, next_step=first.next_step)
         problem.fields = tuple(".".join(map(str, row["loc"])) for row in errors if row["loc"])
         return problem
 
@@ -114,14 +119,12 @@ def _problem(model: str, row: Any, raised: object, known: list[str], secret: fro
 class NaiveDatetime(InvalidInput):
     """A time without a time zone, which could mean any of two dozen moments."""
 
-    code = "naive_datetime"
     default_next_step = "pass an aware time, e.g. datetime.now(timezone.utc) instead of datetime.utcnow()"
 
 
 class MalformedSymbol(InvalidInput):
     """A symbol text that follows none of the known forms."""
 
-    code = "malformed_symbol"
     default_next_step = (
         "write SYMBOL or SYMBOL@MIC: BTC-USD, AAPL, BRK.B, AAPL261218C00200000, ESZ6; see `instruments`"
     )
@@ -130,61 +133,42 @@ class MalformedSymbol(InvalidInput):
 class UnknownInstrument(InvalidInput):
     """A well-formed symbol that this broker does not list."""
 
-    code = "unknown_instrument"
-
 
 class RecordingError(InvalidInput):
     """A market-data recording that can't be read, or rows of it that make no sense."""
-
-    code = "recording"
 
 
 # --- configuration -----------------------------------------------------------------------------------
 
 
 class ConfigurationError(BrokerError):
-    """Something must be chosen, corrected or supplied before the broker can be opened."""
+    """Something must be chosen, corrected or supplied before the broker can be opened; among `choices`."""
 
-    code = "configuration"
     default_repeat_is_safe = True
+
+    def __init__(self, message: str, *, choices: Sequence[str] = (), **context: Any) -> None:
+        super().__init__(message, **context)
+        self.choices = tuple(choices)
 
 
 class EnvironmentNotChosen(ConfigurationError):
     """No environment was named, and live money is never reached by default."""
 
-    code = "environment_not_chosen"
-
 
 class AmbiguousInstrument(ConfigurationError):
     """More than one instrument answers to the symbol; `choices` lists them as SYMBOL@MIC."""
-
-    code = "ambiguous_instrument"
-
-    def __init__(self, message: str, *, choices: Sequence[str] = (), **context: Any) -> None:
-        super().__init__(message, **context)
-        self.choices = tuple(choices)
 
 
 class AccountNotChosen(ConfigurationError):
     """The login has several accounts and none was named; `choices` lists them."""
 
-    code = "account_not_chosen"
-
-    def __init__(self, message: str, *, choices: Sequence[str] = (), **context: Any) -> None:
-        super().__init__(message, **context)
-        self.choices = tuple(choices)
-
 
 class UnknownSetting(ConfigurationError):
     """A configuration key that no setting answers to."""
 
-    code = "unknown_setting"
-
 
 class UnknownInstance(ConfigurationError, KeyError):
     """No broker instance of this name is configured."""
-
-    code = "unknown_instance"
 
 
 # --- state files -------------------------------------------------------------------------------------
@@ -193,38 +177,27 @@ class UnknownInstance(ConfigurationError, KeyError):
 class StateError(BrokerError):
     """The state file under a broker can't be used; nothing in it was changed."""
 
-    code = "state"
-
 
 class StateCorrupted(StateError):
     """The state file is damaged or is not one of ours."""
-
-    code = "state_corrupted"
 
 
 class StateLocked(StateError):
     """Another process owns the state; the error names it."""
 
-    code = "state_locked"
     default_repeat_is_safe = True
 
 
 class StateTooNew(StateError):
     """A newer release wrote the state file."""
 
-    code = "state_too_new"
-
 
 class StateMismatch(StateError):
     """The state file belongs to another broker, environment or account."""
 
-    code = "state_mismatch"
-
 
 class StateUnwritable(StateError):
     """The state file could not be written: disk full, read-only, or gone."""
-
-    code = "state_unwritable"
 
 
 # --- orders: the four answers ------------------------------------------------------------------------
@@ -232,8 +205,6 @@ class StateUnwritable(StateError):
 
 class OrderError(BrokerError):
     """An order command that did not end in a confirmation; carries the order as far as it is known."""
-
-    code = "order"
 
     def __init__(self, message: str, *, order: Order | None = None, **context: Any) -> None:
         super().__init__(message, **context)
@@ -243,7 +214,6 @@ class OrderError(BrokerError):
 class OrderDenied(OrderError):
     """Denied by us: nothing reached the venue's order system. `reason` is a stable short word."""
 
-    code = "order_denied"
     default_repeat_is_safe = True
 
     def __init__(self, message: str, *, reason: str = "denied", **context: Any) -> None:
@@ -266,25 +236,18 @@ class UnsupportedCapability(BrokerError):
 class OrderUnsupported(OrderDenied, UnsupportedCapability):
     """Order terms this broker does not take in this combination."""
 
-    code = "order_unsupported"
-
-    def __init__(self, message: str, *, capability: str = "", **context: Any) -> None:
-        context.setdefault("reason", "unsupported")
-        OrderDenied.__init__(self, message, **context)
-        self.capability = capability
+    def __init__(self, message: str, *, reason: str = "unsupported", **context: Any) -> None:
+        super().__init__(message, reason=reason, **context)
 
 
 class IdempotencyConflict(OrderDenied):
     """The idempotency key is already used for an order with other terms."""
 
-    code = "idempotency_conflict"
     default_next_step = "use a new idempotency key for a different order"
 
 
 class OrderRejected(OrderError):
     """Rejected by the venue on the order's own terms; `reason` is normalised, `words` are the venue's."""
-
-    code = "order_rejected"
 
     def __init__(self, message: str, *, reason: str = "other", words: str = "", **context: Any) -> None:
         super().__init__(message, **context)
@@ -299,15 +262,8 @@ class OrderNotPlaced(OrderError):
     accept the risk with `submit(order, accept_duplicate_risk=True)`.
     """
 
-    code = "order_not_placed"
-
     def __init__(
-        self,
-        message: str,
-        *,
-        certainty: Certainty,
-        retry_after: float | None = None,
-        **context: Any,
+        self, message: str, *, certainty: Certainty, retry_after: float | None = None, **context: Any
     ) -> None:
         context.setdefault("repeat_is_safe", certainty == "proven")
         super().__init__(message, **context)
@@ -321,7 +277,6 @@ class OutcomeUnknown(OrderError):
     `await error.resolved()` waits for the verdict and returns the order, or raises what was found.
     """
 
-    code = "outcome_unknown"
     default_next_step = "await error.resolved(), or look at broker.unresolved(); don't send another order"
 
     def __init__(
@@ -340,14 +295,12 @@ class OutcomeUnknown(OrderError):
 class OrderNotFound(OrderError):
     """No order of this broker and account has the id."""
 
-    code = "order_not_found"
     default_repeat_is_safe = True
 
 
 class WaitTimeout(BrokerError, TimeoutError):
     """A wait ended before what it waited for; the order itself was not touched."""
 
-    code = "wait_timeout"
     default_repeat_is_safe = True
 
 
@@ -357,13 +310,9 @@ class WaitTimeout(BrokerError, TimeoutError):
 class VenueError(BrokerError):
     """The venue answered, but not with what was asked for."""
 
-    code = "venue"
-
 
 class AuthenticationError(VenueError):
     """The venue does not accept the credentials."""
-
-    code = "authentication"
 
 
 class PermissionDenied(VenueError):
@@ -375,8 +324,6 @@ class PermissionDenied(VenueError):
 class RateLimited(VenueError):
     """The venue asks for fewer requests; `retry_after` is in seconds, or None where it didn't say."""
 
-    code = "rate_limited"
-
     def __init__(self, message: str, *, retry_after: float | None = None, **context: Any) -> None:
         super().__init__(message, **context)
         self.retry_after = retry_after
@@ -385,13 +332,9 @@ class RateLimited(VenueError):
 class VenueUnavailable(VenueError):
     """The venue can't be reached or is closed for maintenance."""
 
-    code = "venue_unavailable"
-
 
 class UnreadableReply(VenueError):
     """The venue's reply does not have the documented form; `words` is its redacted text."""
-
-    code = "unreadable_reply"
 
     def __init__(self, message: str, *, words: str = "", **context: Any) -> None:
         super().__init__(message, **context)
@@ -404,19 +347,13 @@ class UnreadableReply(VenueError):
 class PluginError(BrokerError):
     """A plugin can't be used."""
 
-    code = "plugin"
-
 
 class BrokerNotInstalled(PluginError):
     """No installed distribution provides a broker of this name."""
 
-    code = "broker_not_installed"
-
 
 class PluginUnusable(PluginError):
     """The plugin is installed but unusable; `state` and `cause` say why."""
-
-    code = "plugin_unusable"
 
     def __init__(self, message: str, *, state: str = "", cause: str = "", **context: Any) -> None:
         super().__init__(message, **context)
@@ -427,12 +364,10 @@ class PluginUnusable(PluginError):
 class BrokerClosed(BrokerError):
     """The broker object is not open: not opened yet, closed, or used from another event loop."""
 
-    code = "broker_closed"
     default_next_step = "open it with `async with open_broker(...)`; a closed broker is not reopened"
 
 
 class BrokerFailed(BrokerError):
     """A background task of the broker crashed; its streams end with this error."""
 
-    code = "broker_failed"
     default_next_step = "close this broker, read the cause, and open a new one: the journal keeps every order"

@@ -77,11 +77,9 @@ class Check(Protocol):
     @property
     def name(self) -> str:
         """A stable short name."""
-        ...
 
     async def run(self, broker: BrokerProtocol) -> CheckResult:
         """Check an opened broker."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +101,12 @@ class SimulatorServer(Protocol):
     @property
     def settings(self) -> Mapping[str, str]:
         """The settings with which the broker reaches this server, throwaway credentials included."""
-        ...
 
     async def start(self) -> None:
         """Start listening."""
-        ...
 
     async def stop(self) -> None:
         """Stop and free the port."""
-        ...
 
 
 @runtime_checkable
@@ -121,11 +116,9 @@ class CredentialSource(Protocol):
     @property
     def name(self) -> str:
         """The source's name as error messages and `config --explain` show it."""
-        ...
 
     async def read(self, instance: str) -> Mapping[str, str] | None:
         """Return the instance's secrets by name, or None where this source has none."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +133,9 @@ class BrokerPlugin(Protocol):
 
     def mts1b_broker_settings(self) -> type[BrokerSettings]:
         """Return the settings model."""
-        ...
 
     def mts1b_broker_create(self, settings: Any, services: Services) -> BrokerProtocol:
         """Build the broker object; no input or output yet."""
-        ...
 
 
 RedactionPattern = re.Pattern[str]

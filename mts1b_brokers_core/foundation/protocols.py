@@ -35,7 +35,6 @@ class BrokerProtocol(Protocol):
     @property
     def name(self) -> str:
         """The instance's name, by default the broker's."""
-        ...
 
     async def __aenter__(self) -> Self: ...
 
@@ -45,23 +44,18 @@ class BrokerProtocol(Protocol):
 
     async def submit(self, order: Order) -> Order:
         """Place the order and return it as the venue acknowledged it; everything else raises."""
-        ...
 
     async def cancel(self, order_id: str) -> bool:
         """Cancel by our id or the venue's: True where it was taken, False where the order was final."""
-        ...
 
     async def get_open_orders(self) -> list[Order]:
         """Return the orders the venue still works."""
-        ...
 
     async def get_positions(self) -> list[Position]:
         """Return what is held."""
-        ...
 
     def stream_fills(self) -> AsyncIterator[Fill]:
         """Iterate over executions as they are learned of, each once."""
-        ...
 
 
 @runtime_checkable
@@ -72,7 +66,6 @@ class SupportsReplace(Protocol):
         self, order_id: str, changes: OrderChanges, *, idempotency_key: str | None = None
     ) -> Order:
         """Change price or total quantity; our order id stays."""
-        ...
 
 
 @runtime_checkable
@@ -81,7 +74,6 @@ class SupportsCancelAll(Protocol):
 
     async def cancel_all(self, symbol: str | None = None) -> list[str]:
         """Cancel all open orders, or those of one symbol; return the ids taken."""
-        ...
 
 
 @runtime_checkable
@@ -90,7 +82,6 @@ class SupportsBatch(Protocol):
 
     async def submit_many(self, orders: Sequence[Order]) -> list[Order | BrokerError]:
         """Submit each order and return its answer, or its error, in the same place."""
-        ...
 
 
 @runtime_checkable
@@ -99,7 +90,6 @@ class SupportsPreview(Protocol):
 
     async def preview(self, order: Order) -> OrderPreview:
         """Ask what the order would do, without placing it."""
-        ...
 
 
 @runtime_checkable
@@ -108,7 +98,6 @@ class SupportsOrderById(Protocol):
 
     async def get_order(self, order_id: str) -> Order:
         """Return the order by our id or the venue's. Raises `OrderNotFound`."""
-        ...
 
 
 @runtime_checkable
@@ -117,7 +106,6 @@ class SupportsOrderByKey(Protocol):
 
     async def get_order_by_key(self, idempotency_key: str) -> Order:
         """Return the order submitted under the key. Raises `OrderNotFound`."""
-        ...
 
 
 @runtime_checkable
@@ -128,7 +116,6 @@ class SupportsOrderHistory(Protocol):
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
     ) -> Page[Order]:
         """Return orders created at or after `since`, oldest first, a page at a time."""
-        ...
 
 
 @runtime_checkable
@@ -137,7 +124,6 @@ class SupportsFillHistory(Protocol):
 
     async def get_fills(self, *, since: datetime, cursor: str | None = None, limit: int = 100) -> Page[Fill]:
         """Return executions at or after `since`, oldest first, a page at a time."""
-        ...
 
 
 @runtime_checkable
@@ -148,7 +134,6 @@ class SupportsEvents(Protocol):
         self, since: int | None = None, consumer: str = "default"
     ) -> AsyncIterator[BrokerEvent]:
         """Iterate over events from the log."""
-        ...
 
 
 @runtime_checkable
@@ -157,11 +142,9 @@ class SupportsAccount(Protocol):
 
     async def get_account(self) -> Account:
         """Return the account with its balances."""
-        ...
 
     async def get_balances(self) -> list[Balance]:
         """Return total, available and held of each currency."""
-        ...
 
 
 @runtime_checkable
@@ -170,7 +153,6 @@ class SupportsInstruments(Protocol):
 
     async def get_instruments(self, query: str | None = None) -> list[Instrument]:
         """Return what can be traded; `query` matches symbol or name, case-insensitively."""
-        ...
 
 
 @runtime_checkable
@@ -179,7 +161,6 @@ class SupportsQuotes(Protocol):
 
     async def get_quote(self, symbol: str) -> Quote:
         """Return the present best bid and ask."""
-        ...
 
 
 @runtime_checkable
@@ -188,7 +169,6 @@ class SupportsOrderBook(Protocol):
 
     async def get_order_book(self, symbol: str, depth: int = 10) -> OrderBook:
         """Return up to `depth` levels a side, best first."""
-        ...
 
 
 @runtime_checkable
@@ -200,7 +180,6 @@ class SupportsBars(Protocol):
         limit: int = 100,
     ) -> list[Bar]:  # fmt: skip
         """Return finished bars, oldest first."""
-        ...
 
 
 @runtime_checkable
@@ -211,7 +190,6 @@ class SupportsMarketData(Protocol):
         self, symbols: Sequence[str], kinds: Sequence[str] = ("quote", "trade")
     ) -> AsyncIterator[Quote | Trade | OrderBook | Bar]:
         """Iterate over quotes, trades, books or bars as they come."""
-        ...
 
 
 @runtime_checkable
@@ -220,7 +198,6 @@ class SupportsFeeSchedule(Protocol):
 
     async def get_fee_schedule(self) -> FeeSchedule:
         """Return the account's present fees."""
-        ...
 
 
 @runtime_checkable
@@ -229,7 +206,6 @@ class SupportsServerTime(Protocol):
 
     async def get_server_time(self) -> datetime:
         """Return the venue's time, aware UTC."""
-        ...
 
 
 @runtime_checkable
@@ -238,7 +214,6 @@ class SupportsKeyPermissions(Protocol):
 
     async def get_key_permissions(self) -> KeyPermissions:
         """Return the credential's permissions."""
-        ...
 
 
 @runtime_checkable
@@ -247,7 +222,6 @@ class SupportsDeadMansSwitch(Protocol):
 
     async def arm_dead_mans_switch(self, seconds: float) -> None:
         """Cancel all orders unless called again within that time; 0 disarms."""
-        ...
 
 
 #: The protocol behind each optional operation.

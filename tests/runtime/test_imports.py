@@ -51,7 +51,7 @@ def test_every_public_name_resolves_without_the_network_or_the_terminal() -> Non
 def test_the_root_has_at_most_sixty_names_and_each_is_what_it_says() -> None:
     names = mts1b_brokers_core.__all__
     assert len(names) == len(set(names)) <= 60
-    assert set(names) == {name for text in mts1b_brokers_core._HOMES.values() for name in text.split()}
+    assert set(mts1b_brokers_core._HOMES) <= set(names)
     assert set(names) <= set(dir(mts1b_brokers_core))
     assert all(getattr(mts1b_brokers_core, name) is not None for name in names)
     with pytest.raises(AttributeError, match="no attribute 'Ordr'"):
@@ -64,13 +64,24 @@ def test_the_version_is_the_distributions() -> None:
 
 
 def test_foundation_gives_every_public_name_of_its_modules() -> None:
-    assert len(foundation.__all__) == len(set(foundation.__all__))
-    for module, text in foundation._HOMES.items():
+    files = {file.stem for file in Path(foundation.__file__).parent.glob("[!_]*.py")}
+    assert set(foundation._MODULES) == files
+    for module in foundation._MODULES:
         home = __import__(f"{foundation.__name__}.{module}", fromlist=["*"])
-        defined = {
-            name
-            for name, value in vars(home).items()
-            if not name.startswith("_") and getattr(value, "__module__", "") == home.__name__
-        } - {"T"}
-        assert defined <= set(text.split()), module
-        assert all(getattr(foundation, name) is getattr(home, name) for name in text.split())
+        assert getattr(foundation, module) is home
+        public = {name for name in vars(home) if not name.startswith("_")}
+        assert public <= set(dir(foundation)), module
+        defined = {name for name in public if getattr(vars(home)[name], "__module__", "") == home.__name__}
+        assert defined, module
+        assert all(getattr(foundation, name) is vars(home)[name] for name in defined - {"T"}), module
+    with pytest.raises(AttributeError, match="no attribute 'Ordr'"):
+        _ = foundation.Ordr  # type: ignore[attr-defined]
+    assert not hasattr(foundation, "_exact")
+
+
+def test_a_name_of_foundation_loads_no_more_than_it_stands_on() -> None:
+    assert "pydantic" not in loaded_after(
+        "from mts1b_brokers_core.foundation import StateLocked, Clock, uuid7"
+    )
+    loaded = loaded_after("from mts1b_brokers_core.foundation import Instrument")
+    assert "mts1b_brokers_core.foundation.orders" not in loaded

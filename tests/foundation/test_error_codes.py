@@ -1,0 +1,77 @@
+"""The words by which programs tell errors apart are a promise; here they stand in full."""
+
+from __future__ import annotations
+
+from mts1b_brokers_core.foundation import errors
+
+CODES = {
+    "BrokerError": "error",
+    "InvalidInput": "invalid_input",
+    "NaiveDatetime": "naive_datetime",
+    "MalformedSymbol": "malformed_symbol",
+    "UnknownInstrument": "unknown_instrument",
+    "RecordingError": "recording",
+    "ConfigurationError": "configuration",
+    "EnvironmentNotChosen": "environment_not_chosen",
+    "AmbiguousInstrument": "ambiguous_instrument",
+    "AccountNotChosen": "account_not_chosen",
+    "UnknownSetting": "unknown_setting",
+    "UnknownInstance": "unknown_instance",
+    "StateError": "state",
+    "StateCorrupted": "state_corrupted",
+    "StateLocked": "state_locked",
+    "StateTooNew": "state_too_new",
+    "StateMismatch": "state_mismatch",
+    "StateUnwritable": "state_unwritable",
+    "OrderError": "order",
+    "OrderDenied": "order_denied",
+    "UnsupportedCapability": "unsupported",
+    "OrderUnsupported": "order_unsupported",
+    "IdempotencyConflict": "idempotency_conflict",
+    "OrderRejected": "order_rejected",
+    "OrderNotPlaced": "order_not_placed",
+    "OutcomeUnknown": "outcome_unknown",
+    "OrderNotFound": "order_not_found",
+    "WaitTimeout": "wait_timeout",
+    "VenueError": "venue",
+    "AuthenticationError": "authentication",
+    "PermissionDenied": "permission",
+    "RateLimited": "rate_limited",
+    "VenueUnavailable": "venue_unavailable",
+    "UnreadableReply": "unreadable_reply",
+    "PluginError": "plugin",
+    "BrokerNotInstalled": "broker_not_installed",
+    "PluginUnusable": "plugin_unusable",
+    "BrokerClosed": "broker_closed",
+    "BrokerFailed": "broker_failed",
+}
+
+
+def test_every_error_has_its_code() -> None:
+    tree = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+    ours = {name: kind.code for name, kind in tree.items() if issubclass(kind, errors.BrokerError)}
+    assert ours == CODES
+
+
+def test_a_derived_error_keeps_the_code_of_what_it_is_unless_it_names_its_own() -> None:
+    class KrakenRejected(errors.OrderRejected):
+        """An adapter's own."""
+
+    class KrakenBusy(errors.RateLimited):
+        """Another, with a word of its own."""
+
+        code = "kraken_busy"
+
+    assert (KrakenRejected.code, KrakenBusy.code) == ("order_rejected", "kraken_busy")
+
+
+def test_every_error_takes_its_fields_by_name() -> None:
+    terms = errors.OrderUnsupported("no.", capability="stop", broker="a")
+    assert (terms.reason, terms.capability, terms.broker, terms.order) == ("unsupported", "stop", "a", None)
+    assert terms.repeat_is_safe
+    account = errors.AccountNotChosen("which?", choices=["U1", "U2"])
+    assert account.choices == ("U1", "U2")
+    assert errors.UnknownSetting("no.").choices == ()
+    probable = errors.OrderNotPlaced("gone.", certainty="probable", retry_after=2.0)
+    assert (probable.repeat_is_safe, probable.certainty, probable.retry_after) == (False, "probable", 2.0)
+    assert errors.OrderNotPlaced("gone.", certainty="proven").repeat_is_safe
