@@ -352,6 +352,14 @@ def add_attempt(
         add_name(connection, ticket.account_id, ticket.token, name, key)
 
 
+def replacing_owners(connection: sqlite3.Connection, key: str) -> list[str]:
+    """Return who sent the changes of an order that have no outcome yet."""
+    rows = connection.execute(
+        "SELECT owner FROM attempts WHERE key = ? AND kind != 'new' AND outcome IS NULL", (key,)
+    )
+    return [row[0] for row in rows.fetchall()]
+
+
 def being_replaced(connection: sqlite3.Connection, key: str) -> bool:
     """True where a replace is under way, or its outcome is not known: a new venue id may be its own."""
     row = connection.execute(

@@ -21,13 +21,15 @@ class Owner:
     def __init__(self, folder: Path | None) -> None:
         self.name = uuid7()
         self._folder = folder
-        self._lock = None if folder is None else Lock(folder / f"{self.name}.lock")
+        self._lock = None if folder is None else Lock(folder / f"{self.name}.new")
 
     def begin(self) -> None:
         """Take the lock and clear away the files of owners that died."""
         if self._lock is None or self._folder is None:
             return
         self._lock.acquire("the owner's lock")
+        # Under its name it is never seen unlocked, so that nobody takes a newcomer for dead.
+        self._lock.path = self._lock.path.rename(self._folder / f"{self.name}.lock")
         for file in self._folder.glob("*.lock"):
             if self.is_dead(file.stem):
                 file.unlink(missing_ok=True)

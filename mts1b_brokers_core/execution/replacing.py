@@ -166,15 +166,15 @@ class Replacement:
 
         def work(connection: sqlite3.Connection) -> None:
             self._gates.check_rate(connection, to_ns(ticket.t0), record.order)
+            open_by = journal.replacing_owners(connection, record.key)
+            if any(not self._owner.is_dead(owner) for owner in open_by):
+                raise _under_way(record)
             journal.add_attempt(connection, record.key, ticket, f"replace:{key}", self._owner.name, body)
 
         try:
             await self._journal.store.run(work)
         except sqlite3.IntegrityError:
-            raise OrderDenied(
-                "another change of this order is under way.", reason="replace_under_way", order=record.order,
-                next_step="repeat once it is answered",
-            ) from None  # fmt: skip
+            raise _under_way(record) from None
         except StateError as error:
             raise OrderDenied(
                 f"the attempt could not be journalled: {error.message}",
@@ -252,6 +252,15 @@ class Replacement:
             order=order,
             next_step="read the order; repeat only what it does not show",
         )
+
+
+def _under_way(record: Record) -> OrderDenied:
+    return OrderDenied(
+        "another change of this order is under way.",
+        reason="replace_under_way",
+        order=record.order,
+        next_step="repeat once it is answered",
+    )
 
 
 def _named(result: PlaceResult) -> tuple[str, str]:

@@ -44,8 +44,9 @@ def write_order(
     )  # fmt: skip
     if len(order.broker_order_ids) > len(was.broker_order_ids) > 0:
         log.event(EventKind.BOUND, order, order.broker_order_ids[-1])
-    if order.status is not was.status:
-        log.event(EventKind.STATUS, order, str(order.status or written.state))
+    absent = written.state is State.NOT_PLACED is not record.state
+    if order.status is not was.status or absent:
+        log.event(EventKind.STATUS, order, str(written.state if absent else order.status))
     if order.settled and not was.settled:
         log.event(EventKind.SETTLED, order)
     if written.cancel_wanted and state is State.CONFIRMED is not record.state and not order.is_final:
