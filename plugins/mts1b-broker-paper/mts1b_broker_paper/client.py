@@ -51,6 +51,7 @@ from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.plugin import Connection
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_simulator import (
+    DEFAULT_FEES,
     ConstantDelay,
     ExchangeConfig,
     InProcessVenue,
@@ -58,13 +59,14 @@ from mts1b_simulator import (
     OptimismReport,
     Report,
     SimulatedExchange,
+    UniformDelay,
     VenueState,
     optimism_report,
 )
 
 from .market import market_for
 from .reset import Reset, reset_account
-from .settings import PaperSettings
+from .settings import Milliseconds, PaperSettings
 from .translate import balance_of, canceled, decoded, execution_of, placed, position_of, view_of
 
 _MS = 1_000_000
@@ -124,7 +126,9 @@ class PaperClient(ReplacingClient, VenueClient):
         config = ExchangeConfig(
             instruments=self._market.instruments,
             accounts={ACCOUNT: dict(self.settings.cash)},
+            fees=self.settings.fees or DEFAULT_FEES,
             fill_model=self.settings.fill_model,
+            self_trade=self.settings.self_trade,
         )
         return SimulatedExchange(config, start_ns=self.clock.now_ns())
 
@@ -134,9 +138,9 @@ class PaperClient(ReplacingClient, VenueClient):
         if self._market.end is not None and path is None:
             exchange.record_commands()
         latency = Latency(
-            submit=ConstantDelay(settings.submit_latency * _MS),
-            cancel=ConstantDelay(settings.cancel_latency * _MS),
-            report=ConstantDelay(settings.report_latency * _MS),
+            submit=_delay(settings.submit_latency, settings.seed),
+            cancel=_delay(settings.cancel_latency, settings.seed + 1),
+            report=_delay(settings.report_latency, settings.seed + 2),
         )
         state = None if path is None else VenueState(path)
         return InProcessVenue(exchange, self._market.events(), self.clock, state, latency=latency)
@@ -281,10 +285,10 @@ class PaperClient(ReplacingClient, VenueClient):
             "simulated": "yes: no order leaves this process",
             "data": self._market.words,
             "ends": "never" if self._market.end is None else self._market.end.isoformat(),
-            "clock": type(self.clock).__name__,
             "fill_model": settings.fill_model,
             "latency_ms": f"submit {settings.submit_latency}, cancel {settings.cancel_latency}, "
             f"report {settings.report_latency}",
+            "pace": str(settings.pace or ("real" if self._market.end is None else "fast")),
             "state": str(self._venue_path or "memory"),
         }
         if self._market.problems:
@@ -378,6 +382,13 @@ class PaperClient(ReplacingClient, VenueClient):
                 next_step="open with memory=True and a recording as data",
             )  # fmt: skip
         return optimism_report(self.venue.exchange, commands, self._market.events())
+
+
+def _delay(milliseconds: Milliseconds, seed: int) -> ConstantDelay | UniformDelay:
+    if isinstance(milliseconds, int):
+        return ConstantDelay(milliseconds * _MS)
+    low, high = milliseconds
+    return UniformDelay(low * _MS, high * _MS, seed=seed)
 
 
 def _there(value: T | None, symbol: str) -> T:

@@ -65,8 +65,8 @@ def market_for(settings: PaperSettings, clock: Clock | None) -> PaperMarket:
 
 def _generated(settings: PaperSettings, clock: Clock | None) -> PaperMarket:
     if clock is None:
-        fast = settings.pace == "fast"
-        clock = SteppedClock(_GENERATOR_START, auto=True) if fast else RealClock()
+        real = settings.pace in (None, "real")
+        clock = RealClock() if real else _simulated(_GENERATOR_START, settings)
     start_ns = clock.now_ns()
     listed = tuple(_hours(row, settings.market_hours or False) for row in DEFAULT_INSTRUMENTS)
     return PaperMarket(
@@ -88,12 +88,18 @@ def _recorded(
             _hours(_listed(symbol), hours) for symbol in dict.fromkeys(row.symbol for row in recordings)
         ),
         events=lambda: merge(*recordings),
-        clock=clock
-        or SteppedClock(from_ns(first), auto=True, speed=1.0 if settings.pace == "real" else None),
+        clock=clock or _simulated(from_ns(first), settings),
         words=f"{words}, {from_ns(first):%Y-%m-%d %H:%M} to {from_ns(last):%Y-%m-%d %H:%M} UTC",
         end=from_ns(last),
         problems=tuple(f"{row.path.name}: {problem}" for row in recordings for problem in row.problems),
     )
+
+
+def _simulated(start: datetime, settings: PaperSettings) -> SteppedClock:
+    pace = settings.pace
+    speed = None if pace in (None, "fast") else 1.0 if pace == "real" else pace
+    assert not isinstance(speed, str)
+    return SteppedClock(start, auto=True, speed=speed)
 
 
 def _listed(symbol: str) -> Instrument:

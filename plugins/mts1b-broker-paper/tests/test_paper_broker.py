@@ -17,6 +17,7 @@ from mts1b_broker_paper.client import PaperClient
 from mts1b_broker_paper.settings import PaperSettings
 from mts1b_brokers_core import (
     ConfigurationError,
+    InvalidInput,
     Order,
     OrderChanges,
     OrderDenied,
@@ -291,7 +292,7 @@ async def test_a_file_that_is_no_recording_says_what_to_give(tmp_path: Path) -> 
 
 
 async def test_a_full_disk_denies_and_loses_nothing(tmp_path: Path) -> None:
-    """The child may write 1.5 MB to any file; then each write fails as on a full disk."""
+    """The child may write 3 MB to any file; then each write fails as on a full disk."""
     state = tmp_path / "paper.journal"
     script = f"""
 import asyncio, json, resource, signal
@@ -303,7 +304,7 @@ async def main():
     placed, error = [], None
     async with PaperClient(state_path=Path({str(state)!r}), pace="fast", submit_latency=0) as broker:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
         for number in range(3000):
             order = Order.limit("BTC-USD", Side.BUY, "0.001", price="50000", idempotency_key=f"k-{{number}}")
             try:
@@ -311,7 +312,7 @@ async def main():
             except BrokerError as failure:
                 error = failure
                 break
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
         found = {{"placed": placed, "code": error and error.code, "next": error and error.next_step}}
         print(json.dumps(found))
 
@@ -366,3 +367,26 @@ async def test_the_lock_error_is_typed_in_process_too(tmp_path: Path) -> None:
 def test_settings_are_described() -> None:
     fields = PaperSettings.model_fields
     assert all(field.description for field in fields.values())
+
+
+async def test_fees_latency_and_pace_are_the_users_to_set() -> None:
+    fees = [{"tiers": [{"maker": "0", "taker": "0.001"}], "minimum": "0.5"}]
+    async with PaperClient(memory=True, pace=86_400, fees=fees, submit_latency=[20, 80]) as broker:
+        sent = broker.clock.now()
+        order = await broker.submit(Order.market("BTC-USD", Side.BUY, "0.01"))
+        took = (broker.clock.now() - sent).total_seconds()
+        fill = await anext(broker.stream_fills(since=0))
+        assert 0.02 <= took <= 0.081
+        assert fill.fees is not None
+        assert fill.fees[0].amount == fill.price * fill.quantity * Decimal("0.001")
+        assert (await broker.get_account()).metadata["pace"] == "86400.0"
+        assert order.is_final
+
+
+async def test_a_setting_that_makes_no_sense_is_named() -> None:
+    with pytest.raises(InvalidInput, match="fill_model"):
+        quick(fill_model="hopeful")
+    with pytest.raises(InvalidInput, match="did you mean fill_model"):
+        quick(fil_model="touch")
+    with pytest.raises(InvalidInput, match="float"):
+        quick(cash={"USD": 0.1})
