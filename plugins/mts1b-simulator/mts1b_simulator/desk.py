@@ -41,6 +41,9 @@ class OrderDesk:
         self._recorder = recorder
         self.orders: dict[str, WorkingOrder] = {}
         self.tokens: dict[str, WorkingOrder] = {}
+        #: Every order in the order of arrival.
+        self.history: list[WorkingOrder] = []
+        self._by_key = {market.instrument.key: market for market in markets.values()}
         self.open = recorder.open
         self.recording_ended = False
         self._expiries: list[tuple[int, int, WorkingOrder]] = []
@@ -48,6 +51,7 @@ class OrderDesk:
     def adopt(self, order: WorkingOrder) -> None:
         """Take over an order from a stored state."""
         self.orders[order.order_id] = self.tokens[order.token] = order
+        self.history.append(order)
         if order.open:
             self.open[order.order_id] = order
             if order.expires_ns is not None:
@@ -76,9 +80,12 @@ class OrderDesk:
             )
         recorder = self._recorder
         number = recorder.next_order()
-        owner = account_id or terms.account_id or next(iter(self._accounts))
+        owner = (
+            account_id or terms.account_id or (next(iter(self._accounts)) if len(self._accounts) == 1 else "")
+        )
         order = WorkingOrder(number, f"S{recorder.epoch}-{number}", token, terms, owner, now_ns)
         self.orders[order.order_id] = self.tokens[token] = order
+        self.history.append(order)
         problem = self._admit(order, now_ns)
         if problem is not None:
             order.status, (order.reason, order.words) = OrderStatus.REJECTED, problem
@@ -96,8 +103,10 @@ class OrderDesk:
             return Refusal.UNSUPPORTED, words
         account = self._accounts.get(order.owner or "")
         if account is None:
-            return Refusal.UNKNOWN_ACCOUNT, f"no account {order.owner!r}"
-        market = self._markets.get(terms.symbol)
+            names = ", ".join(self._accounts)
+            what = f"no account {order.owner!r}" if order.owner else "no account was named"
+            return Refusal.UNKNOWN_ACCOUNT, f"{what} among {names}"
+        market = self._markets.get(terms.symbol) or self._by_key.get(terms.symbol)
         if market is None:
             close = nearest(terms.symbol, self._markets, most=1)
             hint = f"; did you mean {close[0]}?" if close else ""
@@ -337,7 +346,6 @@ class OrderDesk:
                 order.remaining -= less
             return None
         market.book.cancel(order)
-        market.unplaced.pop(order.order_id, None)
         order.remaining = order.quantity - order.filled
         order.accepted_ns = now_ns
         if not live:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from heapq import heappop, heappush
+from itertools import islice
 
 from mts1b_brokers_core.foundation.accounts import FeeSchedule
 from mts1b_brokers_core.foundation.base import LEDGER
@@ -28,6 +30,7 @@ from .matching import Matcher
 from .orders import CancelReply, ReplaceReply, SubmitReply, VenueFill, VenueOrder
 from .settlement import Settlement
 from .units import decimals, from_units, to_units
+from .working import WorkingOrder
 
 #: The default age beyond which quotes fill nothing: five minutes, as recordings have a quote a minute.
 STALE_AFTER_NS = 300_000_000_000
@@ -230,13 +233,15 @@ class SimulatedExchange:
         """Return orders created at or after a moment (ns), oldest first."""
         return [
             order.view()
-            for order in self.desk.orders.values()
-            if order.created_ns >= ns and account_id in (None, order.owner)
+            for order in islice(self.desk.history, bisect_left(self.desk.history, ns, key=_created), None)
+            if account_id in (None, order.owner)
         ]
 
     def fills_since(self, ns: int = 0, account_id: str | None = None) -> list[VenueFill]:
         """Return executions at or after a moment (ns), in the order they happened."""
-        return [f for f in self.recorder.fills if f.at_ns >= ns and account_id in (None, f.account_id)]
+        fills = self.recorder.fills
+        first = bisect_left(fills, ns, key=lambda fill: fill.at_ns)
+        return [fill for fill in islice(fills, first, None) if account_id in (None, fill.account_id)]
 
     def fills_of(self, venue_order_ids: Iterable[str]) -> list[VenueFill]:
         """Return the executions of some orders, in the order they happened within each."""
@@ -319,6 +324,10 @@ class SimulatedExchange:
             for market in self.markets.values()
         }
         return FeeSchedule(tiers=tuple(rows.values()), as_of=from_ns(self.now_ns))
+
+
+def _created(order: WorkingOrder) -> int:
+    return order.created_ns
 
 
 def _quotient(cost: int, total: int, market: Market) -> Decimal:

@@ -65,8 +65,8 @@ class Market:
         self.stops: dict[tuple[TriggerBy, int], list[tuple[int, int, WorkingOrder]]] = {}
         #: Market-like orders that work until they fill: triggered stops, and market orders on bars alone.
         self.waiting: list[WorkingOrder] = []
-        #: Resting orders whose queue the feed has not shown yet.
-        self.unplaced: dict[str, WorkingOrder] = {}
+        #: Resting orders whose queue the feed has not shown yet, nearest to the market first.
+        self.unplaced: dict[int, list[tuple[int, int, WorkingOrder]]] = {BUY: [], SELL: []}
         self._bands = bool(instrument.price_bands)
 
     # --- units -----------------------------------------------------------------------------------
@@ -104,8 +104,9 @@ class Market:
             self._show_levels(SELL, event.asks, event)
             if type(event) is SnapshotEvent and (book.bids.keys or book.asks.keys):
                 self._touch_all(event.ts_ns)
-        if self.unplaced:
-            self._place()
+        for side, heap in self.unplaced.items():
+            if heap:
+                self._place(side, heap)
 
     def _show_levels(
         self, side: int, levels: tuple[PriceLevel, ...], event: SnapshotEvent | DeltaEvent
@@ -158,8 +159,8 @@ class Market:
         level = order.level
         assert level is not None
         if displayed is None:
-            order.ahead = None
-            self.unplaced[order.order_id] = order
+            order.ahead = order.ahead_at_acceptance = None
+            heappush(self.unplaced[order.side], (-order.price * order.side, order.number, order))
             return
         # One of ours in front may still count more ahead of it than is displayed now: stay behind it.
         others = (other for other in level if other is not order and isinstance(other, WorkingOrder))
@@ -168,13 +169,21 @@ class Market:
         if level.displayed != displayed:
             level.displayed, level.touched_ns = displayed, self.last_book_ns or 0
 
-    def _place(self) -> None:
-        for order in list(self.unplaced.values()):
-            if order.level is None:
-                del self.unplaced[order.order_id]
-            elif self.displayed_at(order.side, order.price) is not None:
-                del self.unplaced[order.order_id]
+    def _place(self, side: int, heap: list[tuple[int, int, WorkingOrder]]) -> None:
+        """Give those orders a place that the feed now shows the queue of."""
+        depth_keys = self.book.side(side).depth_keys
+        hidden: list[tuple[int, int, WorkingOrder]] = []
+        while heap and depth_keys and -heap[0][0] >= depth_keys[0]:
+            entry = heappop(heap)
+            order = entry[2]
+            if order.level is None or order.ahead is not None or order.price * side != -entry[0]:
+                continue  # gone, moved, or the market has passed its queue already
+            if self.displayed_at(side, order.price) is None:
+                hidden.append(entry)
+            else:
                 self.place(order)
+        for entry in hidden:
+            heappush(heap, entry)
 
     def data_problem(self, now_ns: int, stale_after_ns: int) -> tuple[Refusal, str] | None:
         """Say why nothing may be taken from the displayed depth now, or None where it may."""

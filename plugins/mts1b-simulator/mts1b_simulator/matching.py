@@ -42,7 +42,6 @@ class Matcher:
     def end(self, order: WorkingOrder, status: OrderStatus, now_ns: int, reason: Refusal, words: str) -> None:
         """Take an order off the exchange, release what it held and report it."""
         order.market.book.cancel(order)
-        order.market.unplaced.pop(order.order_id, None)
         self._settlement.hold(order, {})
         order.status, order.reason, order.words, order.updated_ns = status, reason, words, now_ns
         kind = {OrderStatus.EXPIRED: ReportKind.EXPIRED, OrderStatus.REJECTED: ReportKind.REJECTED}
@@ -175,7 +174,6 @@ class Matcher:
     def _fill_resting(self, order: WorkingOrder, lots: int, now_ns: int, evidence: dict[str, str]) -> None:
         ahead, lots_of = order.ahead_at_acceptance, order.market.lots
         evidence["queue_ahead"] = "not displayed" if ahead is None else str(lots_of.decimal(ahead))
-        order.market.unplaced.pop(order.order_id, None)
         order.market.book.fill(order, lots)
         self._settlement.fill(order, order.price, lots, Liquidity.MAKER, now_ns, evidence)
 

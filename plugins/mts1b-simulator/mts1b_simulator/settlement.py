@@ -122,7 +122,8 @@ class Settlement:
         evidence["model"] = self._model
         fill = _new(VenueFill, (
             f"T{recorder.epoch}-{number}", number, order.order_id, order.token, account.account_id,
-            order.terms.symbol, order.terms.side, market.lots.decimal(lots), market.ticks.decimal(price),
+            market.instrument.symbol, order.terms.side,
+            market.lots.decimal(lots), market.ticks.decimal(price),
             from_units(fee, market.fee_digits), meter.currency, liquidity, now_ns, evidence,
         ))  # fmt: skip
         recorder.filled(fill)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus, Side
-from mts1b_simulator import Refusal
+from mts1b_simulator import BarEvent, Refusal
 
 BUY, SELL = Side.BUY, Side.SELL
 MINUTE = 60_000_000_000
@@ -240,3 +240,25 @@ def test_a_stop_limit_rests_at_its_limit_once_triggered(lab: Any) -> None:
 def test_an_unknown_fill_model_is_named_with_those_there_are(make_lab: Any, name: str) -> None:
     with pytest.raises(ValueError, match="touch, trade_through"):
         make_lab(fill_model=name)
+
+
+def test_daily_bars_fill_the_orders_of_a_regular_session(lab: Any) -> None:
+    day = 86_400_000_000_000
+    start = lab.now - lab.now % day
+    order = lab.limit(BUY, 1, 98, symbol="AAPL")
+    low, high = Decimal(90), Decimal(99)
+    for number in range(2):
+        begin = start + number * day
+        lab.exchange.apply(
+            BarEvent(begin + day, "AAPL", f"d{number}", begin, high, high, low, low, Decimal(1000))
+        )
+        assert len(lab.fills(order)) == number  # the day of its acceptance was under way
+
+
+def test_many_orders_the_quote_does_not_reach_cost_nothing_until_it_does(lab: Any) -> None:
+    lab.quote(100, 101, 5)
+    orders = [lab.limit(BUY, "0.05", 90 + number / 100) for number in range(200)]
+    lab.quote("91.00", 101, 2)
+    lab.trade("91.00", 6)
+    filled = [row for row in orders if lab.fills(row)]
+    assert filled == orders[101:]  # above the best bid nothing stands before them; at it, two do

@@ -256,3 +256,28 @@ def test_after_the_recording_a_market_order_is_refused(lab: Any) -> None:
     lab.exchange.end_recording()
     assert lab.market(BUY, 1).reason is Refusal.RECORDING_ENDED
     assert lab.limit(BUY, 1, 90).accepted
+
+
+def test_an_instrument_answers_to_its_full_key_as_well(lab: Any) -> None:
+    lab.quote(99, 100, symbol="AAPL")
+    reply = lab.market(BUY, 1, symbol="AAPL@XNAS")
+    assert lab.fills(reply) == [("1", "100")]
+    assert [fill.symbol for fill in lab.exchange.fills_since()] == ["AAPL"]
+
+
+def test_with_several_accounts_one_must_be_named(make_lab: Any) -> None:
+    lab = make_lab(accounts={"a": {"USD": Decimal(10)}, "b": {"USD": Decimal(10)}})
+    refused = lab.limit(BUY, 1, 5)
+    assert (refused.reason, "a, b" in refused.words) == (Refusal.UNKNOWN_ACCOUNT, True)
+
+
+def test_histories_begin_where_they_are_asked_to(lab: Any) -> None:
+    lab.quote(99, 100)
+    first = lab.market(BUY, 1)
+    lab.quote(99, 100)
+    moment = lab.now
+    second = lab.market(BUY, 1)
+    assert [row.venue_order_id for row in lab.exchange.orders_since(moment)] == [second.order.venue_order_id]
+    assert [row.venue_order_id for row in lab.exchange.fills_since(moment)] == [second.order.venue_order_id]
+    assert len(lab.exchange.fills_since(first.order.created_ns)) == 2
+    assert lab.exchange.orders_since(moment + 1) == []
