@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 from .clock import wall_clock_ns
 
@@ -22,7 +22,7 @@ def uuid7(now_ns: int | None = None) -> str:
     if now_ns is None:
         stamp = _last = max(stamp, _last + 1)
     value = (
-        ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | secrets.randbits(62)
+        ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | (int.from_bytes(os.urandom(8)) >> 2)
     )
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
