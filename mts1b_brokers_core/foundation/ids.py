@@ -21,8 +21,7 @@ def uuid7(now_ns: int | None = None) -> str:
     stamp = (milliseconds << 12) | (rest * 4096 // 1_000_000)
     if now_ns is None:
         stamp = _last = max(stamp, _last + 1)
-    value = (
-        ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | (int.from_bytes(os.urandom(8)) >> 2)
-    )
+    random = int.from_bytes(os.urandom(8)) >> 2
+    value = ((stamp >> 12) << 80) | (0x7 << 76) | ((stamp & 0xFFF) << 64) | (0b10 << 62) | random
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
