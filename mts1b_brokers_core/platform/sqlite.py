@@ -112,12 +112,16 @@ class SqliteStore:
         self._reader = self._connection = None
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = self._recognise(connection)
+        connection.execute("BEGIN")  # one view of the file: another process may be creating it just now
+        try:
+            version = self._recognise(connection)
+        finally:
+            connection.execute("ROLLBACK")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
         problem = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         if problem != "ok":
-            raise sqlite3.DatabaseError(problem)
+            raise self._damaged(problem)
         if version < len(self._migrations):
             self._migrate(connection)
 
@@ -281,18 +285,21 @@ class SqliteStore:
 
     def _meaning(self, error: sqlite3.Error) -> Exception:
         """Tell a storage failure from a broken law of ours, which stays as it is."""
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return StateLocked(
                 f"{self.path} stayed locked by another process: {error}.",
                 next_step="close the program that holds the file open, then repeat",
             )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StateCorrupted(
-                f"{self.path} is damaged or not {self._what}: {error}. It was left as it is.",
-                next_step="move the file aside (keep it) or restore a backup; open orders stay at the venue",
-            )
+            return self._damaged(error)
         return unwritable(self._place, error) if code in _STORAGE else error
+
+    def _damaged(self, why: object) -> StateCorrupted:
+        return StateCorrupted(
+            f"{self.path} is damaged or not {self._what}: {why}. It was left as it is.",
+            next_step="move the file aside (keep it) or restore a backup; open orders stay at the venue",
+        )
 
 
 _STORAGE = frozenset({
