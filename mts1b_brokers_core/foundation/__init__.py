@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .events import *  # noqa: F403
     from .ids import *  # noqa: F403
     from .instruments import *  # noqa: F403
+    from .manifest import *  # noqa: F403
     from .market_data import *  # noqa: F403
     from .orders import *  # noqa: F403
     from .plugin import *  # noqa: F403
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 #: In the order in which they stand on each other; a name is looked for in each until it is found.
 _MODULES = (
     "errors", "clock", "ids", "base", "instruments", "orders", "settings", "market_data", "accounts",
-    "events", "capabilities", "protocols", "plugin",
+    "events", "manifest", "capabilities", "protocols", "plugin",
 )  # fmt: skip
 
 if not TYPE_CHECKING:  # so that type checkers notice a misspelt name

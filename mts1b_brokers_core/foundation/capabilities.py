@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from .base import Model
 from .errors import InvalidInput, OrderUnsupported, nearest
 from .instruments import AssetClass
+from .manifest import HEAD_KEYS, ManifestHead, parse_head, parse_toml
 from .orders import Contingency, Order, OrderType, PositionEffect, Session, TimeInForce
-
-#: The version of the plugin contract (hooks, protocols, capability keys) this core speaks.
-PLUGIN_API = (1, 0)
-#: The manifest format this core reads.
-MANIFEST_SCHEMA = 1
-
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=64)]
-Version = Annotated[str, Field(pattern=r"^\d+\.\d+$")]
 
 
 class Level(StrEnum):
@@ -105,37 +97,20 @@ class OrderClaim(_Claim):
         )
 
 
-class ManifestHead(Model):
-    """The keys before the first table: all that a listing reads."""
-
-    schema_version: int = Field(alias="schema")
-    name: Name
-    distribution: str
-    api: Version
-    conformance: Version = "1.0"
-    aliases: tuple[Name, ...] = ()
-    provides: tuple[Literal["broker", "simulator", "checks"], ...] = ("broker",)
-    environments: tuple[str, ...] = ("live",)
-
-    def incompatibility(self) -> str | None:
-        """Say why this core can't run the plugin, or None where it can."""
-        if self.schema_version != MANIFEST_SCHEMA:
-            return f"its manifest has schema {self.schema_version}, this core reads {MANIFEST_SCHEMA}"
-        major, minor = (int(part) for part in self.api.split("."))
-        if major != PLUGIN_API[0] or minor > PLUGIN_API[1]:
-            ours = ".".join(map(str, PLUGIN_API))
-            return f"it needs plugin API {self.api}, this core has {ours}"
-        return None
-
-
-class Capabilities(ManifestHead):
-    """The whole manifest of one broker."""
+class ManifestTables(Model):
+    """The tables below a manifest's head."""
 
     orders: tuple[OrderClaim, ...] = ()
     operations: dict[Operation, OperationClaim] = Field(default_factory=dict)
-    unknown_keys: tuple[str, ...] = ()
 
-    repr_fields = ("name", "distribution", "api", "provides", "environments")
+
+@dataclass(frozen=True)
+class Capabilities(ManifestHead):
+    """The whole manifest of one broker."""
+
+    orders: tuple[OrderClaim, ...] = field(default=(), repr=False)
+    operations: dict[Operation, OperationClaim] = field(default_factory=dict, repr=False)
+    unknown_keys: tuple[str, ...] = ()
 
     @cached_property
     def claimed(self) -> frozenset[Operation]:
@@ -151,16 +126,11 @@ class Capabilities(ManifestHead):
         claim = self.claim_for(order, asset)
         if claim is None:
             terms = describe_terms(order, asset)
-            offered = sorted(
-                {f"{t} {f}" for row in self.orders if asset in row.asset for t in row.type for f in row.tif}
-            )
+            rows = [row for row in self.orders if asset in row.asset]
+            offered = sorted({f"{kind} {tif}" for row in rows for kind in row.type for tif in row.tif})
+            choose = f"choose among {', '.join(offered)}" if offered else f"no {asset} orders are offered"
             raise OrderUnsupported(
-                f"{terms} is not offered.",
-                order=order,
-                capability=terms,
-                next_step=f"choose among {', '.join(offered)}"
-                if offered
-                else f"no {asset} orders are offered",
+                f"{terms} is not offered.", order=order, capability=terms, next_step=choose
             )
         return claim
 
@@ -191,77 +161,24 @@ def describe_terms(order: Order, asset: AssetClass) -> str:
     return " ".join(words)
 
 
-_HEAD_KEYS = frozenset(field.alias or name for name, field in ManifestHead.model_fields.items())
-_CLAIM_KEYS = frozenset(OrderClaim.model_fields)
-_OPERATION_KEYS = frozenset(OperationClaim.model_fields)
-
-
-def parse_head(text: str) -> ManifestHead:
-    """Read only the keys before the first table. Raises `InvalidInput`."""
-    lines = []
-    for line in text.splitlines():
-        if line.lstrip().startswith("["):
-            break
-        lines.append(line)
-    data = _toml("\n".join(lines))
-    known = {key: value for key, value in data.items() if key in _HEAD_KEYS}
-    return _plain_head(known) or ManifestHead.model_validate(known)
-
-
-_NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_VERSION = re.compile(r"[0-9]+\.[0-9]+")
-_PROVIDES = frozenset({"broker", "simulator", "checks"})
-
-
-def _plain_head(data: dict[str, Any]) -> ManifestHead | None:
-    """Take a head that is obviously right without the model's own build; None leaves the verdict to it.
-
-    pydantic reads the entry points of everything installed before it builds its first model, which
-    would double the cost of a listing.
-    """
-    lists = {key: data[key] for key in ("aliases", "provides", "environments") if key in data}
-    texts = [data.get(key, "1.0") for key in ("name", "distribution", "api", "conformance")]
-    plain = (
-        {"schema", "name", "distribution", "api"} <= data.keys()
-        and type(data["schema"]) is int
-        and all(type(text) is str for text in texts)
-        and all(type(row) is list and all(type(word) is str for word in row) for row in lists.values())
-    )
-    if not plain or not _well_formed([texts[0], *lists.get("aliases", ())], texts[2:]):
-        return None
-    if not _PROVIDES.issuperset(lists.get("provides", ())):
-        return None
-    given: dict[str, Any] = data | {key: tuple(row) for key, row in lists.items()}
-    return ManifestHead.model_construct(**given)
-
-
-def _well_formed(names: list[str], versions: list[str]) -> bool:
-    return all(len(name) <= 64 and _NAME.fullmatch(name) for name in names) and all(
-        _VERSION.fullmatch(version) for version in versions
-    )
-
-
 def parse_capabilities(text: str) -> Capabilities:
     """Read a whole manifest; `unknown_keys` lists what this core doesn't know. Raises `InvalidInput`."""
-    data = _toml(text)
+    head, data = parse_head(text), parse_toml(text)
     unknown: list[str] = []
-    head = _known(data, _HEAD_KEYS | {"orders", "operations"}, "", unknown)
+    _known(data, HEAD_KEYS | {"orders", "operations"}, "", unknown)
     orders = [
-        _known(row, _CLAIM_KEYS, f"orders[{index}].", unknown)
+        _known(row, OrderClaim.model_fields, f"orders[{index}].", unknown)
         for index, row in enumerate(data.get("orders", []))
     ]
     operations = {
-        name: _known(row, _OPERATION_KEYS, f"operations.{name}.", unknown)
-        for name, row in _known(data.get("operations", {}), set(Operation), "operations.", unknown).items()
+        name: _known(row, OperationClaim.model_fields, f"operations.{name}.", unknown)
+        for name, row in _known(data.get("operations", {}), Operation, "operations.", unknown).items()
     }
-    return Capabilities.model_validate(
-        {**head, "orders": orders, "operations": operations, "unknown_keys": tuple(unknown)}
-    )
+    tables = ManifestTables(orders=orders, operations=operations)
+    return Capabilities(**vars(head), **vars(tables), unknown_keys=tuple(unknown))
 
 
-def _known(
-    data: Any, known: frozenset[str] | set[str] | set[Operation], at: str, unknown: list[str]
-) -> dict[str, Any]:
+def _known(data: Any, known: Iterable[str], at: str, unknown: list[str]) -> dict[str, Any]:
     if not isinstance(data, Mapping):
         raise InvalidInput(f"the manifest's {at.rstrip('.') or 'text'} is not a table.")
     names = {str(name) for name in known}
@@ -269,12 +186,3 @@ def _known(
         close = nearest(key, names, most=1)
         unknown.append(f"{at}{key}" + (f" (did you mean {close[0]}?)" if close else ""))
     return {key: value for key, value in data.items() if key in names}
-
-
-def _toml(text: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InvalidInput(
-            f"the manifest is not TOML: {error}.", next_step="correct capabilities.toml"
-        ) from None

@@ -257,17 +257,9 @@ class Order(Model):
 
     @classmethod
     def bracket(
-        cls,
-        symbol: str,
-        side: Side,
-        quantity: Any,
-        *,
-        take_profit: Any,
-        stop_loss: Any,
-        price: Any = None,
-        stop_loss_limit: Any = None,
-        **more: Any,
-    ) -> Order:
+        cls, symbol: str, side: Side, quantity: Any, *, take_profit: Any, stop_loss: Any,
+        price: Any = None, stop_loss_limit: Any = None, **more: Any,
+    ) -> Order:  # fmt: skip
         """Build an entry with a take-profit limit and a stop-loss attached, one cancelling the other.
 
         The entry is a market order, or a limit order where `price` is given. The children have ids
@@ -277,24 +269,18 @@ class Order(Model):
             symbol=symbol, side=side, quantity=quantity, limit_price=price,
             order_type=OrderType.MARKET if price is None else OrderType.LIMIT, **more,
         )  # fmt: skip
-        common: dict[str, Any] = {
-            "quantity": quantity,
-            "parent_order_id": parent.order_id,
-            "position_effect": PositionEffect.CLOSE,
-            "account_id": parent.account_id,
-        }
-        profit = cls.limit(
-            symbol, side.opposite, price=take_profit,
-            idempotency_key=child_key(parent.idempotency_key, "take-profit"), **common,
-        )  # fmt: skip
-        stop_key = child_key(parent.idempotency_key, "stop-loss")
-        if stop_loss_limit is None:
-            loss = cls.stop(symbol, side.opposite, stop_price=stop_loss, idempotency_key=stop_key, **common)
-        else:
-            loss = cls.stop_limit(
-                symbol, side.opposite, stop_price=stop_loss, price=stop_loss_limit,
-                idempotency_key=stop_key, **common,
+
+        def child(role: str, kind: OrderType, limit: Any, stop: Any = None) -> Order:
+            return cls(
+                symbol=symbol, side=side.opposite, quantity=quantity, order_type=kind, limit_price=limit,
+                stop_price=stop, idempotency_key=child_key(parent.idempotency_key, role),
+                parent_order_id=parent.order_id, position_effect=PositionEffect.CLOSE,
+                account_id=parent.account_id,
             )  # fmt: skip
+
+        stop_type = OrderType.STOP if stop_loss_limit is None else OrderType.STOP_LIMIT
+        profit = child("take-profit", OrderType.LIMIT, take_profit)
+        loss = child("stop-loss", stop_type, stop_loss_limit, stop_loss)
         return parent.model_copy(update={"attached": (profit, loss), "contingency": Contingency.OTOCO})
 
     @property
@@ -310,8 +296,8 @@ class Order(Model):
     def terms(self) -> dict[str, Any]:
         """Return what makes the order what it is, as plain data; equal terms mean an equal order."""
         data = self.model_dump(mode="json", include=set(TERMS), exclude_none=True)
-        for name in _NUMERIC_TERMS & data.keys():
-            data[name] = plain(getattr(self, name).normalize())
+        numbers = {name: value for name in data if isinstance(value := getattr(self, name), Decimal)}
+        data |= {name: plain(value.normalize()) for name, value in numbers.items()}
         if self.attached:
             data["attached"] = [child.terms() for child in self.attached]
         return data
@@ -333,12 +319,6 @@ class Order(Model):
     __str__ = __repr__
 
 
-_NUMERIC_TERMS = frozenset({
-    "quantity", "quote_quantity", "limit_price", "stop_price", "trail_amount", "trail_percent",
-    "trail_limit_offset", "display_quantity",
-})  # fmt: skip
-
-
 def child_key(key: str, role: str) -> str:
     """Return an attached order's key: the parent's, shortened where needed, and its role."""
     return f"{key[: 127 - len(role)]}:{role}"
@@ -348,9 +328,7 @@ def _size_problem(order: Order) -> str | None:
     if order.legs:
         if order.symbol or order.quote_quantity is not None:
             return "an order with legs takes no symbol and no quote_quantity of its own."
-        return (
-            None if order.quantity is not None else "an order with legs needs a quantity (of combinations)."
-        )
+        return None if order.quantity is not None else "an order with legs needs a quantity of combinations."
     if not order.symbol:
         return "the symbol is missing."
     if "side" not in order.model_fields_set:

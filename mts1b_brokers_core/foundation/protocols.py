@@ -226,26 +226,17 @@ class SupportsDeadMansSwitch(Protocol):
 
 #: The protocol behind each optional operation.
 PROTOCOLS: dict[Operation, type[Any]] = {
-    Operation.REPLACE: SupportsReplace,
-    Operation.CANCEL_ALL: SupportsCancelAll,
-    Operation.BATCH: SupportsBatch,
-    Operation.PREVIEW: SupportsPreview,
-    Operation.ORDER_BY_ID: SupportsOrderById,
-    Operation.ORDER_BY_KEY: SupportsOrderByKey,
-    Operation.ORDER_HISTORY: SupportsOrderHistory,
-    Operation.FILL_HISTORY: SupportsFillHistory,
-    Operation.EVENT_STREAM: SupportsEvents,
-    Operation.ACCOUNT: SupportsAccount,
-    Operation.INSTRUMENTS: SupportsInstruments,
-    Operation.QUOTES: SupportsQuotes,
-    Operation.ORDER_BOOK: SupportsOrderBook,
-    Operation.BARS: SupportsBars,
-    Operation.MARKET_DATA_STREAM: SupportsMarketData,
-    Operation.FEE_SCHEDULE: SupportsFeeSchedule,
-    Operation.SERVER_TIME: SupportsServerTime,
-    Operation.KEY_PERMISSIONS: SupportsKeyPermissions,
+    Operation.REPLACE: SupportsReplace, Operation.CANCEL_ALL: SupportsCancelAll,
+    Operation.BATCH: SupportsBatch, Operation.PREVIEW: SupportsPreview,
+    Operation.ORDER_BY_ID: SupportsOrderById, Operation.ORDER_BY_KEY: SupportsOrderByKey,
+    Operation.ORDER_HISTORY: SupportsOrderHistory, Operation.FILL_HISTORY: SupportsFillHistory,
+    Operation.EVENT_STREAM: SupportsEvents, Operation.ACCOUNT: SupportsAccount,
+    Operation.INSTRUMENTS: SupportsInstruments, Operation.QUOTES: SupportsQuotes,
+    Operation.ORDER_BOOK: SupportsOrderBook, Operation.BARS: SupportsBars,
+    Operation.MARKET_DATA_STREAM: SupportsMarketData, Operation.FEE_SCHEDULE: SupportsFeeSchedule,
+    Operation.SERVER_TIME: SupportsServerTime, Operation.KEY_PERMISSIONS: SupportsKeyPermissions,
     Operation.DEAD_MANS_SWITCH: SupportsDeadMansSwitch,
-}
+}  # fmt: skip
 
 _BY_PROTOCOL = {protocol: operation for operation, protocol in PROTOCOLS.items()}
 

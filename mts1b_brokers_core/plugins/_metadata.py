@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _FOLDER = ".dist-info"
 _VALUE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry point of one distribution; `problem` says why it can't be read, else it is empty."""
 
     distribution: str
@@ -20,7 +18,6 @@ class Entry:
     name: str
     value: str
     problem: str = ""
-    remedy: str = ""
 
 
 def canonical(distribution: str) -> str:
@@ -47,8 +44,13 @@ def scan(group: str) -> list[Entry]:
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
             found.append(_culprit(dist, f"its metadata can't be read: {error}"))
             continue
-        if text:
-            found.extend(_entries(dist, name, version, text, group))
+        broken = malformed_line(text or "")
+        if broken is not None:
+            found.append(_culprit(dist, f"its entry_points.txt is malformed at {broken!r}", name, version))
+            continue
+        for key, value in group_lines(text or "", group):
+            problem = "" if _VALUE.fullmatch(value) else f"its entry point {key} = {value!r} names no module"
+            found.append(Entry(name, version, key, value, problem))
     return found
 
 
@@ -62,26 +64,10 @@ def _identity(dist: Any) -> tuple[str, str]:
     return canonical(dist.name or ""), str(dist.version or "")
 
 
-def _entries(dist: Any, name: str, version: str, text: str, group: str) -> Iterator[Entry]:
-    broken = malformed_line(text)
-    if broken is not None:
-        yield _culprit(dist, f"its entry_points.txt is malformed at {broken!r}", name, version)
-    elif f"[{group}]" in text:
-        for key, value in group_lines(text, group):
-            fits = _VALUE.fullmatch(value) is not None
-            problem = "" if fits else f"its entry point {key} = {value!r} names no module"
-            remedy = "" if fits else _reinstall(name)
-            yield Entry(name, version, key, value, problem, remedy)
-
-
 def _culprit(dist: Any, problem: str, name: str = "", version: str = "") -> Entry:
     place = str(getattr(dist, "_path", "")) or "an unnamed place"
     who = name or canonical(place.replace("\\", "/").rpartition("/")[2].removesuffix(_FOLDER))
-    return Entry(who, version, "", "", f"{problem} ({place})", _reinstall(who))
-
-
-def _reinstall(distribution: str) -> str:
-    return f"pip install --force-reinstall --no-deps {distribution}, or pip uninstall {distribution}"
+    return Entry(who, version, "", "", f"{problem} ({place})")
 
 
 def _lines(text: str) -> Iterator[str]:

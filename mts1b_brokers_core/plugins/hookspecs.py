@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pluggy import HookimplMarker, HookspecMarker
 
-from mts1b_brokers_core.foundation.events import BrokerEvent
-from mts1b_brokers_core.foundation.plugin import (
-    Check,
-    RedactionPattern,
-    Run,
-    Services,
-    SimulatorOptions,
-    SimulatorServer,
-)
-from mts1b_brokers_core.foundation.protocols import BrokerProtocol
-from mts1b_brokers_core.foundation.settings import BrokerSettings
+if TYPE_CHECKING:  # a plugin's module marks its hooks when it is imported, and needs none of these for it
+    from mts1b_brokers_core.foundation import plugin as contract
+    from mts1b_brokers_core.foundation.events import BrokerEvent
+    from mts1b_brokers_core.foundation.protocols import BrokerProtocol
+    from mts1b_brokers_core.foundation.settings import BrokerSettings
 
 #: The name under which plugins mark their hooks.
 PROJECT = "mts1b_brokers"
@@ -33,27 +27,27 @@ def mts1b_broker_settings() -> type[BrokerSettings]:  # type: ignore[empty-body]
 
 
 @_hookspec
-def mts1b_broker_create(settings: Any, services: Services) -> BrokerProtocol:  # type: ignore[empty-body]
+def mts1b_broker_create(settings: Any, services: contract.Services) -> BrokerProtocol:  # type: ignore[empty-body]
     """Build the broker object from its settings, without input or output; asked of one plugin."""
 
 
 @_hookspec
-def mts1b_broker_checks(settings: Any) -> Sequence[Check]:  # type: ignore[empty-body]
+def mts1b_broker_checks(settings: Any) -> Sequence[contract.Check]:  # type: ignore[empty-body]
     """Return health checks to run after core's own; asked of one plugin, optional."""
 
 
 @_hookspec
-def mts1b_broker_simulator(options: SimulatorOptions) -> SimulatorServer:  # type: ignore[empty-body]
+def mts1b_broker_simulator(options: contract.SimulatorOptions) -> contract.SimulatorServer:  # type: ignore[empty-body]
     """Build the venue's simulator, not started yet; asked of one plugin, optional."""
 
 
 @_hookspec
-def mts1b_redaction_patterns() -> Sequence[RedactionPattern]:  # type: ignore[empty-body]
+def mts1b_redaction_patterns() -> Sequence[contract.RedactionPattern]:  # type: ignore[empty-body]
     """Return patterns of what must never be printed; asked of one plugin at load, optional."""
 
 
 @_hookspec(historic=True)
-def mts1b_runtime_started(run: Run) -> None:
+def mts1b_runtime_started(run: contract.Run) -> None:
     """Learn that a runtime started, at once or when the plugin is loaded later; asked of every plugin."""
 
 
@@ -62,15 +56,12 @@ def mts1b_event(event: BrokerEvent) -> None:
     """Observe one event, on a thread of its own, off the order path; asked of every plugin."""
 
 
-#: The hooks of which one plugin is asked by name; the others go to every plugin.
-ONE_PLUGIN = frozenset({
-    "mts1b_broker_settings", "mts1b_broker_create", "mts1b_broker_checks", "mts1b_broker_simulator",
-    "mts1b_redaction_patterns",
-})  # fmt: skip
-
 #: The hooks a plugin must implement for each thing its manifest says it provides.
 REQUIRED = {
     "broker": ("mts1b_broker_settings", "mts1b_broker_create"),
     "simulator": ("mts1b_broker_simulator",),
     "checks": ("mts1b_broker_checks",),
 }
+
+#: Every hook there is.
+HOOKS = frozenset(name for name in list(globals()) if name.startswith("mts1b_"))

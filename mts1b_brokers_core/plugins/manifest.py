@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 
 from mts1b_brokers_core.foundation.errors import BrokerError
@@ -25,28 +26,20 @@ def read_manifest(value: str) -> str:
     package = value.partition(":")[0].partition(".")[0]
     try:
         spec = find_spec(package)
-    except (ImportError, ValueError, AttributeError, OSError) as error:
-        raise ManifestMissing(f"the package {package} can't be located: {error}") from None
-    if spec is None:
-        raise ManifestMissing(f"the package {package} is not on the path", next_step="install it again")
-    if spec.origin is None or spec.loader is None:
-        raise ManifestMissing(
-            f"{package} is a namespace package", next_step=f"give {package} an __init__.py of its own"
-        )
-    if spec.submodule_search_locations is None:
-        raise ManifestMissing(
-            f"{package} is a single module", next_step=f"make {package} a package with {FILE} inside"
-        )
-    read = getattr(spec.loader, "get_data", None)
-    if read is None:
-        raise ManifestMissing(f"the loader of {package} gives no access to its files")
-    try:
-        data: bytes = read(os.path.join(os.path.dirname(spec.origin), FILE))
-        return data.decode("utf-8")
-    except OSError as error:
-        raise ManifestMissing(
-            f"the package {package} has no {FILE} ({error})",
-            next_step=f"ship {FILE} beside __init__.py in the wheel",
-        ) from None
+        if spec is None:
+            raise ManifestMissing(f"the package {package} is not on the path", next_step="install it again")
+        if spec.origin is None or spec.loader is None:
+            cure = f"give {package} an __init__.py of its own"
+            raise ManifestMissing(f"{package} is a namespace package", next_step=cure)
+        if spec.submodule_search_locations is None:
+            cure = f"make {package} a package with {FILE} inside"
+            raise ManifestMissing(f"{package} is a single module", next_step=cure)
+        read: Callable[[str], bytes] = spec.loader.get_data  # type: ignore[attr-defined]
+        return read(os.path.join(os.path.dirname(spec.origin), FILE)).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ManifestMissing(f"{FILE} of {package} is not UTF-8: {error}") from None
+    except OSError as error:
+        cure = f"ship {FILE} beside __init__.py in the wheel"
+        raise ManifestMissing(f"the package {package} has no {FILE} ({error})", next_step=cure) from None
+    except (ImportError, ValueError, AttributeError) as error:
+        raise ManifestMissing(f"the package {package} can't be located: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,23 +42,20 @@ def policy_from(environ: Mapping[str, str], table: Mapping[str, Any], place: str
             raise UnknownSetting(
                 f"registry.{key} in {place} is no setting.", next_step=f"write {' or '.join(close)}"
             )
-    allow = _names(environ.get("MTS1B_BROKERS_ALLOW"), table.get("allow"), "allow", place)
-    deny = _names(environ.get("MTS1B_BROKERS_DENY"), table.get("deny"), "deny", place)
+    allow, deny = (_names(environ, table, key, place) for key in ("allow", "deny"))
     return Policy(allow, deny or frozenset(), _preferences(table, place), _strict(environ, table, place))
 
 
-def _names(variable: str | None, listed: object, key: str, place: str) -> frozenset[str] | None:
-    if variable is not None and variable.strip():
-        return _canonical_names(variable.split(","))
+def _names(
+    environ: Mapping[str, str], table: Mapping[str, Any], key: str, place: str
+) -> frozenset[str] | None:
+    variable = environ.get(f"MTS1B_BROKERS_{key.upper()}", "").strip()
+    listed = variable.split(",") if variable else table.get(key)
     if listed is None:
         return None
     if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
         raise ConfigurationError(f"registry.{key} in {place} is not a list of distribution names.")
-    return _canonical_names(listed)
-
-
-def _canonical_names(names: Iterable[str]) -> frozenset[str]:
-    return frozenset(canonical(name.strip()) for name in names if name.strip())
+    return frozenset(canonical(name.strip()) for name in listed if name.strip())
 
 
 def _preferences(table: Mapping[str, Any], place: str) -> tuple[tuple[str, str], ...]:

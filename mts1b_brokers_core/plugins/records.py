@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mts1b_brokers_core.foundation.capabilities import (
-    Capabilities,
-    ManifestHead,
-    parse_capabilities,
-    parse_head,
-)
-from mts1b_brokers_core.foundation.errors import BrokerError, InvalidInput, PluginUnusable
+from mts1b_brokers_core.foundation.errors import InvalidInput, PluginUnusable
+from mts1b_brokers_core.foundation.manifest import ManifestHead, parse_head
 
 from ._metadata import Entry, canonical
 from .manifest import FILE, ManifestMissing, read_manifest
 from .policy import Policy
 
 if TYPE_CHECKING:
+    from mts1b_brokers_core.foundation.capabilities import Capabilities
+
     from .registry import Registry
 
 
@@ -41,13 +37,20 @@ class PluginState(StrEnum):
         return self in (PluginState.READY, PluginState.LOADED)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Why a plugin is not usable, and what to do about it."""
 
     state: PluginState
-    cause: str
-    remedy: str
+    cause: str = ""
+    remedy: str = ""
+
+
+class PluginRefused(Exception):
+    """A module that can't serve as a plugin; the message says why, `remedy` what its author must do."""
+
+    def __init__(self, cause: str, remedy: str) -> None:
+        super().__init__(cause)
+        self.remedy = remedy
 
 
 class Record:
@@ -59,18 +62,13 @@ class Record:
 
     def __init__(self, entry: Entry, registry: Registry | None = None) -> None:
         self.entry = entry
-        self.name = entry.name or entry.distribution
-        self.distribution = entry.distribution
-        self.version = entry.version
-        self.value = entry.value
-        self.state = PluginState.READY
-        self.cause = ""
-        self.remedy = ""
+        self.distribution, self.version, self.name, self.value, _ = entry
+        self.name = self.name or self.distribution
+        self.apply(Verdict(PluginState.READY))
         self.traceback = ""
         self.head: ManifestHead | None = None
         self._registry = registry
-        self._manifest: str | BrokerError = ""
-        self._capabilities: Capabilities | None = None
+        self._manifest = ""
 
     def __repr__(self) -> str:
         why = f": {self.cause}" if self.cause else ""
@@ -96,34 +94,31 @@ class Record:
 
     def apply(self, verdict: Verdict) -> None:
         """Set the row to a verdict."""
-        self.state, self.cause, self.remedy = verdict.state, verdict.cause, verdict.remedy
+        self.state, self.cause, self.remedy = verdict
 
-    def read_head(self) -> None:
-        """Read the manifest's head anew; what goes wrong is kept for the verdict."""
-        self.head = self._capabilities = None
+    def read_head(self) -> Verdict | None:
+        """Read the manifest's head anew and say why it can't be used, or None where it can."""
+        self.head = None
         try:
             self._manifest = read_manifest(self.value)
             self.head = parse_head(self._manifest)
         except (ManifestMissing, InvalidInput) as error:
-            self._manifest = error
-
-    @property
-    def manifest_problem(self) -> BrokerError | None:
-        """What was wrong with the manifest, or None."""
-        return self._manifest if isinstance(self._manifest, BrokerError) else None
+            cause = error.message.rstrip(".")
+            return Verdict(PluginState.BAD_MANIFEST, cause, error.next_step or f"correct {FILE}")
+        return judge_head(self.head, self)
 
     @property
     def capabilities(self) -> Capabilities:
         """The whole manifest. Raises `PluginUnusable` where it can't be read."""
-        if self._capabilities is None:
-            if isinstance(self._manifest, BrokerError) or not self._manifest:
-                raise self.unusable("capabilities")
-            try:
-                self._capabilities = parse_capabilities(self._manifest)
-            except InvalidInput as error:
-                self.apply(Verdict(PluginState.BAD_MANIFEST, error.message, f"correct {FILE}"))
-                raise self.unusable("capabilities") from None
-        return self._capabilities
+        from mts1b_brokers_core.foundation.capabilities import parse_capabilities  # a listing needs none
+
+        if self.head is None:
+            raise self.unusable("capabilities")
+        try:
+            return parse_capabilities(self._manifest)
+        except InvalidInput as error:
+            self.apply(Verdict(PluginState.BAD_MANIFEST, error.message, f"correct {FILE}"))
+            raise self.unusable("capabilities") from None
 
     @property
     def plugin(self) -> object:
@@ -146,72 +141,51 @@ class Record:
 
 # --- verdicts: from a record to the reason why not ----------------------------------------------------
 
-Judge = Callable[[Record, Policy], Verdict | None]
+
+def judge_entry(entry: Entry, policy: Policy) -> Verdict | None:
+    """Refuse what the installer's own files say wrongly, and what the user denied or did not allow."""
+    who = entry.distribution
+    if entry.problem:
+        remedy = f"pip install --force-reinstall --no-deps {who}, or pip uninstall {who}"
+        return Verdict(PluginState.BAD_METADATA, entry.problem, remedy)
+    kind = "deny" if who in policy.deny else "allow"
+    if kind == "allow" and (policy.allow is None or who in policy.allow):
+        return None
+    remedy = f"change MTS1B_BROKERS_{kind.upper()} or registry.{kind} in the configuration"
+    return Verdict(
+        PluginState.DENIED, f"{who} is {'' if kind == 'deny' else 'not '}on the {kind} list", remedy
+    )
 
 
-def judge_metadata(record: Record, policy: Policy) -> Verdict | None:
-    """Refuse what the installer's own files say wrongly."""
-    if record.entry.problem:
-        return Verdict(PluginState.BAD_METADATA, record.entry.problem, record.entry.remedy)
-    return None
-
-
-def judge_permission(record: Record, policy: Policy) -> Verdict | None:
-    """Refuse what the user denied or did not allow."""
-    if record.distribution in policy.deny:
-        return Verdict(PluginState.DENIED, f"{record.distribution} is on the deny list", _lists("deny"))
-    if policy.allow is not None and record.distribution not in policy.allow:
-        return Verdict(PluginState.DENIED, f"{record.distribution} is not on the allow list", _lists("allow"))
-    return None
-
-
-def judge_manifest(record: Record, policy: Policy) -> Verdict | None:
-    """Refuse a manifest that is missing, unreadable, or speaks of another plugin."""
-    problem, head = record.manifest_problem, record.head
-    if problem is not None or head is None:
-        cause = problem.message.rstrip(".") if problem else "the manifest was not read"
-        return Verdict(PluginState.BAD_MANIFEST, cause, (problem and problem.next_step) or f"correct {FILE}")
+def judge_head(head: ManifestHead, record: Record) -> Verdict | None:
+    """Refuse a manifest that speaks of another plugin, or a plugin made for another plugin API."""
     if head.name != record.name:
         cause = f"the manifest's name is {head.name}, the entry point's {record.name}"
         return Verdict(PluginState.BAD_MANIFEST, cause, "give both the same name")
     if canonical(head.distribution) != record.distribution:
         cause = f"the manifest speaks of {head.distribution}, installed is {record.distribution}"
         return Verdict(PluginState.BAD_MANIFEST, cause, f"correct `distribution` in {FILE}")
+    if cause := head.incompatibility() or "":
+        remedy = f"pip install --upgrade {record.distribution} mts1b-brokers-core"
+        return Verdict(PluginState.INCOMPATIBLE, cause, remedy)
     return None
 
 
-def judge_api(record: Record, policy: Policy) -> Verdict | None:
-    """Refuse a plugin made for another plugin API."""
-    cause = record.head.incompatibility() if record.head else None
-    if cause is None:
-        return None
-    remedy = f"pip install --upgrade {record.distribution} mts1b-brokers-core"
-    return Verdict(PluginState.INCOMPATIBLE, cause, remedy)
-
-
-#: In this order; the first verdict counts.
-JUDGES: tuple[Judge, ...] = (judge_metadata, judge_permission, judge_manifest, judge_api)
-
-
-def judge_conflicts(records: Iterable[Record], policy: Policy) -> dict[int, Verdict]:
-    """Refuse every plugin of several that claim one name or alias, by `id(record)`.
+def judge_conflicts(records: Iterable[Record], policy: Policy) -> Iterator[tuple[Record, Verdict]]:
+    """Refuse every plugin of several that claim one name or alias.
 
     A preference settles it: the preferred distribution gets the name, and a plugin that claimed it
     only as an alias merely loses the alias.
     """
-    verdicts: dict[int, Verdict] = {}
     for word, claimants in _claims(records).items():
-        if len(claimants) < 2:
-            continue
         names = " and ".join(sorted(record.distribution for record in claimants))
         preferred = policy.preferred(word)
         winners = [record for record in claimants if record.distribution == preferred]
-        for record in claimants:
+        for record in claimants if len(claimants) > 1 else ():
             if len(winners) != 1 or (record not in winners and record.name == word):
-                cause = f"{names} both claim the name {word}"
                 remedy = f'uninstall one, or set registry.prefer.{word} = "<distribution>"'
-                verdicts[id(record)] = Verdict(PluginState.CONFLICT, cause, remedy)
-    return verdicts
+                cause = f"{names} both claim the name {word}"
+                yield record, Verdict(PluginState.CONFLICT, cause, remedy)
 
 
 def names_of(records: Iterable[Record], policy: Policy) -> Mapping[str, Record]:
@@ -230,7 +204,3 @@ def _claims(records: Iterable[Record]) -> dict[str, list[Record]]:
         for word in record.words:
             claims.setdefault(word, []).append(record)
     return claims
-
-
-def _lists(kind: str) -> str:
-    return f"change MTS1B_BROKERS_{kind.upper()} or registry.{kind} in the configuration"

@@ -5,18 +5,22 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING
 
-from mts1b_brokers_core.foundation.capabilities import ManifestHead
 from mts1b_brokers_core.foundation.errors import BrokerNotInstalled, nearest
 
 from ._metadata import scan
-from .facade import Facade, PluginRefused
 from .policy import Policy, policy_from
-from .records import JUDGES, PluginState, Record, Verdict, judge_conflicts, names_of
+from .records import PluginRefused, PluginState, Record, Verdict, judge_conflicts, judge_entry, names_of
+
+if TYPE_CHECKING:
+    from .facade import Facade
 
 #: The entry-point group of broker plugins.
 GROUP = "mts1b.brokers"
@@ -27,11 +31,17 @@ class Registry:
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
-        self.facade = Facade()
         self._records: tuple[Record, ...] = ()
         self._names: Mapping[str, Record] = {}
         self._scanned = False
         self._lock = threading.RLock()
+
+    @cached_property
+    def facade(self) -> Facade:
+        """The hooks of the plugins that are loaded."""
+        from .facade import Facade  # a listing needs none, and it takes much longer to import
+
+        return Facade()
 
     def records(self) -> tuple[Record, ...]:
         """Look at the path again and return a row for every plugin, sorted by name; nothing is imported.
@@ -44,7 +54,7 @@ class Registry:
             if any(not entry.value for entry in entries):
                 _let_pydantic_stumble_once()
             fresh = [known.get(entry) or Record(entry, self) for entry in entries]
-            self._judge([record for record in fresh if record.state not in _SETTLED])
+            self._judge(fresh)
             self._records = tuple(sorted(fresh, key=lambda row: (row.name, row.distribution)))
             self._names = names_of(self._records, self.policy)
             self._scanned = True
@@ -55,27 +65,14 @@ class Registry:
         return self._records
 
     def _judge(self, records: list[Record]) -> None:
-        standing = []
         for record in records:
-            record.apply(Verdict(PluginState.READY, "", ""))
-            verdict = self._verdict(record)
-            if verdict is None:
-                standing.append(record)
-            else:
-                record.apply(verdict)
-        loaded = [record for record in self._records if record.state in _SETTLED]
-        conflicts = judge_conflicts([*loaded, *standing], self.policy)
-        for record in standing:
-            if id(record) in conflicts:
-                record.apply(conflicts[id(record)])
-
-    def _verdict(self, record: Record) -> Verdict | None:
-        for judge in JUDGES[:2]:
-            verdict = judge(record, self.policy)
-            if verdict is not None:
-                return verdict
-        record.read_head()
-        return next((verdict for judge in JUDGES[2:] if (verdict := judge(record, self.policy))), None)
+            if record.state not in _SETTLED:
+                refusal = judge_entry(record.entry, self.policy) or record.read_head()
+                record.apply(refusal or Verdict(PluginState.READY))
+        standing = [record for record in records if record.usable or record.state in _SETTLED]
+        for record, conflict in list(judge_conflicts(standing, self.policy)):
+            if record.state is PluginState.READY:
+                record.apply(conflict)
 
     def get(self, name: str) -> Record:
         """Return the usable plugin that answers to a name or alias.
@@ -93,17 +90,14 @@ class Registry:
         raise self._not_installed(name)
 
     def _not_installed(self, name: str) -> BrokerNotInstalled:
-        installed = [record.name for record in self._records if record.usable]
-        close = nearest(name.lower(), self._names)
+        installed = ", ".join(record.name for record in self._records if record.usable)
+        close = " or ".join(nearest(name.lower(), self._names))
         install = f"pip install mts1b-broker-{name.lower()}"
-        hint = f"did you mean {' or '.join(close)}? Otherwise: {install}" if close else install
-        have = f"installed: {', '.join(installed)}" if installed else "no broker is installed"
+        have = f"installed: {installed}" if installed else "no broker is installed"
         return BrokerNotInstalled(
-            f"no installed distribution provides {name!r} ({have}).",
-            broker=name,
-            operation="find",
-            next_step=hint,
-        )
+            f"no installed distribution provides {name!r} ({have}).", broker=name, operation="find",
+            next_step=f"did you mean {close}? Otherwise: {install}" if close else install,
+        )  # fmt: skip
 
     def load(self, record: Record) -> object:
         """Return the plugin's module, importing and registering it on first use. Raises `PluginUnusable`.
@@ -111,10 +105,7 @@ class Registry:
         A load that failed is tried again: what was missing may have been installed meanwhile.
         """
         with self._lock:
-            if record.state is PluginState.FAILED:
-                importlib.invalidate_caches()
-                self._load(record)
-            elif record.state is PluginState.READY:
+            if record.state in (PluginState.READY, PluginState.FAILED):
                 self._load(record)
             plugin = self.facade.plugin(record.name)
             if record.state is not PluginState.LOADED or plugin is None:
@@ -123,19 +114,17 @@ class Registry:
 
     def _load(self, record: Record) -> None:
         provides = record.head.provides if record.head else ()
+        if record.state is PluginState.FAILED:
+            importlib.invalidate_caches()
         try:
             with _kept_in_hand():
                 plugin = _import(record.value)
                 self.facade.add(record.name, plugin, [what for what in provides if what != "checks"])
-        except PluginRefused as refusal:
-            record.apply(Verdict(PluginState.FAILED, str(refusal), refusal.remedy))
         except (Exception, SystemExit) as error:
-            record.traceback = traceback.format_exc()
+            record.traceback = "" if isinstance(error, PluginRefused) else traceback.format_exc()
             record.apply(_failure(record, error))
-            if self.policy.strict:
-                raise record.unusable("load") from error
-        else:
-            record.apply(Verdict(PluginState.LOADED, "", ""))
+            raise record.unusable("load") from error
+        record.apply(Verdict(PluginState.LOADED))
 
 
 _SETTLED = (PluginState.LOADED, PluginState.FAILED)
@@ -159,17 +148,18 @@ def _kept_in_hand() -> Iterator[None]:
 
 
 def _failure(record: Record, error: BaseException) -> Verdict:
-    reinstall = f"pip install --force-reinstall {record.distribution}"
-    if isinstance(error, ModuleNotFoundError) and error.name:
-        own = record.value.partition(":")[0].partition(".")[0]
-        if error.name.partition(".")[0] == own:
-            return Verdict(PluginState.FAILED, f"its own module {error.name} is missing", reinstall)
-        cause = f"its dependency {error.name} is missing"
-        return Verdict(PluginState.FAILED, cause, f"{reinstall} (with its dependencies)")
-    if isinstance(error, SystemExit):
+    cause, remedy = f"{type(error).__name__}: {error}", f"pip install --force-reinstall {record.distribution}"
+    if isinstance(error, PluginRefused):
+        cause, remedy = str(error), error.remedy
+    elif isinstance(error, ModuleNotFoundError) and error.name:
+        if error.name.partition(".")[0] == re.split("[:.]", record.value)[0]:
+            cause = f"its own module {error.name} is missing"
+        else:
+            cause, remedy = f"its dependency {error.name} is missing", f"{remedy} (with its dependencies)"
+    elif isinstance(error, SystemExit):
         cause = f"it ended the program (SystemExit {error.code}) while it was imported"
-        return Verdict(PluginState.FAILED, cause, f"report it to the authors of {record.distribution}")
-    return Verdict(PluginState.FAILED, f"{type(error).__name__}: {error}", reinstall)
+        remedy = f"report it to the authors of {record.distribution}"
+    return Verdict(PluginState.FAILED, cause, remedy)
 
 
 def _let_pydantic_stumble_once() -> None:
@@ -178,8 +168,10 @@ def _let_pydantic_stumble_once() -> None:
     It reads all entry points when it builds its first model and raises at the first malformed file;
     from then on it goes without its own plugins.
     """
+    from mts1b_brokers_core.foundation.base import Money
+
     with contextlib.suppress(ValueError, TypeError, AttributeError, OSError):
-        ManifestHead.model_rebuild()
+        Money.model_rebuild()
 
 
 _registries: dict[Policy, Registry] = {}

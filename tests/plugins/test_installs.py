@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from mts1b_brokers_core.foundation.capabilities import ManifestHead, _plain_head, parse_head
+from mts1b_brokers_core.foundation.capabilities import parse_capabilities
 from mts1b_brokers_core.foundation.errors import InvalidInput
+from mts1b_brokers_core.foundation.manifest import ManifestHead, parse_head
 from mts1b_brokers_core.plugins._metadata import group_lines, malformed_line, scan
 from mts1b_brokers_core.plugins.records import PluginState
 from mts1b_brokers_core.plugins.registry import Registry
@@ -155,62 +156,89 @@ def test_two_hundred_brokers_are_listed_and_none_is_imported(site: Any) -> None:
     assert set(sys.modules) == before
 
 
-def test_a_listing_builds_no_model(site: Any) -> None:
+def test_a_listing_loads_neither_pydantic_nor_the_hooks(site: Any) -> None:
     site.broker("goodone")
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from mts1b_brokers_core import installed_brokers\n"
-        "assert any(row.name == 'goodone' for row in installed_brokers())\n"
-        "from mts1b_brokers_core.foundation.capabilities import ManifestHead\n"
-        "print(ManifestHead.__pydantic_complete__)\n"
+        "(row,) = [row for row in installed_brokers() if row.name == 'goodone']\n"
+        "print(row.state, row.environments, {'pydantic', 'pluggy'} & set(sys.modules))\n"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, str(site.folder)], capture_output=True, text=True, check=True
     )
-    assert run.stdout == "False\n"
+    assert run.stdout == "ready ('paper',) set()\n"
+
+
+HEAD = 'schema = 1\nname = "kraken"\ndistribution = "d"\napi = "1.0"\n'
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "read"),
     [
-        "",
-        'aliases = ["a-b", "c"]',
-        'provides = ["broker", "checks"]\nenvironments = ["live", "paper"]',
-        'conformance = "1.2"',
-        "unknown_key = 3",
+        ("", {}),
+        ('aliases = ["a-b", "c"]', {"aliases": ("a-b", "c")}),
+        (
+            'provides = ["broker", "checks"]\nenvironments = ["live", "paper"]',
+            {"provides": ("broker", "checks"), "environments": ("live", "paper")},
+        ),
+        ('conformance = "1.2"', {"conformance": "1.2"}),
+        ("unknown_key = 3", {}),
     ],
 )
-def test_the_quick_reading_of_a_head_equals_the_models(more: str) -> None:
-    head = parse_head(
-        f'schema = 1\nname = "kraken"\ndistribution = "d"\napi = "1.0"\n{more}\n[[orders]]\nx = ='
+def test_a_head_is_read_up_to_the_first_table(more: str, read: dict[str, Any]) -> None:
+    head = parse_head(f"{HEAD}{more}\n[[orders]]\nx = =")
+    assert head == ManifestHead(name="kraken", distribution="d", api="1.0", schema_version=1, **read)
+
+
+WRONG_HEADS = {
+    "schema": ("true", '"1"', "1.5"),
+    "name": ('"Bad"', f'"{"a" * 65}"', "3", '""', '"a-"', '"a\\n"', '["kraken"]'),
+    "distribution": ("3", '""'),
+    "api": ('"1"', '"1.0.0"', "1.0", '"1.0\\n"'),
+    "conformance": ('"x"',),
+    "aliases": ('"abc"', '["B"]', "[1]"),
+    "provides": ('["moon"]', '"broker"', '["brokers"]'),
+    "environments": ('"live"', "[1]", '[""]'),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, row) for key, rows in WRONG_HEADS.items() for row in rows])
+def test_a_head_that_is_wrong_names_the_key_and_what_is_expected(key: str, value: str) -> None:
+    lines = [line for line in HEAD.splitlines() if not line.startswith(f"{key} ")]
+    text = "\n".join([*lines, f"{key} = {value}", "[operations]"])
+    with pytest.raises(
+        InvalidInput, match=rf"^ManifestHead\.{key}: got .*, expected .*\. Next: correct"
+    ) as caught:
+        parse_head(text)
+    assert caught.value.next_step == "correct capabilities.toml"
+    with pytest.raises(InvalidInput, match=rf"ManifestHead\.{key}"):
+        parse_capabilities(text)
+
+
+def test_all_that_is_wrong_with_a_head_is_named_at_once() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_head('name = "X"\napi = "1.0"')
+    assert caught.value.message.startswith(
+        "ManifestHead.schema is missing. ManifestHead.distribution is missing. ManifestHead.name: got 'X'"
     )
-    again = ManifestHead.model_validate(head.model_dump(by_alias=True))
-    assert head == again
-    assert all(type(getattr(head, name)) is type(getattr(again, name)) for name in ManifestHead.model_fields)
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"schema": True},
-        {"schema": "1"},
-        {"name": "Bad"},
-        {"name": "a" * 65},
-        {"name": 3},
-        {"api": "1"},
-        {"api": "1.0.0"},
-        {"api": 1.0},
-        {"conformance": "x"},
-        {"aliases": "abc"},
-        {"aliases": ["B"]},
-        {"aliases": [1]},
-        {"provides": ["moon"]},
-        {"environments": "live"},
-        {"environments": [1]},
-    ],
-)
-def test_the_quick_reading_leaves_every_doubt_to_the_model(wrong: dict[str, object]) -> None:
-    assert _plain_head({"schema": 1, "name": "kraken", "distribution": "d", "api": "1.0", **wrong}) is None
+def test_a_whole_manifest_has_its_head_its_tables_and_what_nobody_knows() -> None:
+    rows = (
+        '[[orders]]\nasset = ["crypto"]\ntype = ["limit"]\ntif = ["gtc"]\n'
+        'levl = 1\nlevel = "native"\nside = "venue"\nnote = ""\n'
+    )
+    able = parse_capabilities(f"{HEAD}aliass = []\n{rows}[operations]\nreplce = {{}}\n")
+    assert (able.name, able.environments, len(able.orders)) == ("kraken", ("live",), 1)
+    assert able.unknown_keys == (
+        "aliass (did you mean aliases?)",
+        "orders[0].levl (did you mean level?)",
+        "operations.replce (did you mean replace?)",
+    )
+    assert "OrderClaim" not in repr(able)
+    with pytest.raises(InvalidInput, match=r"orders\.0\.level: got 'natve'"):
+        parse_capabilities(HEAD + rows.replace("native", "natve"))
 
 
 def test_a_head_without_its_keys_is_named() -> None:
