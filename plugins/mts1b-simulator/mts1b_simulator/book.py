@@ -279,13 +279,13 @@ class Book:
                         removed.append(maker)
                     if policy is not SelfTradePolicy.CANCEL_OLDEST:
                         taker.remaining = remaining
-                        return Taken(trades, removed, True)
+                        return _new(Taken, (trades, removed, True))
                     break
                 lots = maker.remaining
                 if lots > remaining:
                     maker.remaining = lots - remaining
                     level.total -= remaining
-                    trades.append(_trade(BookTrade, (key * sign, remaining, maker, taker, "")))
+                    trades.append(_new(BookTrade, (key * sign, remaining, maker, taker, "")))
                     remaining = 0
                     break
                 maker.remaining = 0
@@ -293,7 +293,7 @@ class Book:
                 level.orders.popleft()
                 level.total = total = level.total - lots
                 remaining -= lots
-                trades.append(_trade(BookTrade, (key * sign, lots, maker, taker, "")))
+                trades.append(_new(BookTrade, (key * sign, lots, maker, taker, "")))
                 if not total:
                     book_side.drop_level(level)
                     break
@@ -309,7 +309,7 @@ class Book:
                 else:
                     shown.remaining -= lots
         taker.remaining = remaining
-        return Taken(trades, removed, False)
+        return _new(Taken, (trades, removed, False))
 
     def best_bid(self) -> int | None:
         """Return the highest bid of anyone, in ticks."""
@@ -395,4 +395,4 @@ class Book:
 
 _NOTHING: list[int] = []
 _UNTOUCHED = Taken([], [], False)
-_trade = tuple.__new__  # a named tuple's own constructor costs twice as much
+_new = tuple.__new__  # a named tuple's own constructor costs twice as much

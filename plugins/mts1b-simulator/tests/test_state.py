@@ -140,11 +140,9 @@ async def test_reset_archives_the_epoch_and_begins_anew(tmp_path: Path) -> None:
     assert state.open(again)
     assert [order.terms.quantity for order in again.orders_since()] == [2]
     state.close()
-    kept = (
-        sqlite3.connect(tmp_path / "venue.db")
-        .execute("SELECT epoch, token FROM orders ORDER BY epoch")
-        .fetchall()
-    )
+    connection = sqlite3.connect(tmp_path / "venue.db")
+    kept = connection.execute("SELECT epoch, token FROM orders ORDER BY epoch").fetchall()
+    connection.close()
     assert kept == [(1, "t"), (2, "t")]
 
 
