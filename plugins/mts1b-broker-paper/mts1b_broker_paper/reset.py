@@ -19,18 +19,19 @@ class Reset:
 def reset_account(journal: Path, venue: Path, present: SimulatedExchange, fresh: SimulatedExchange) -> Reset:
     """Archive the venue's epoch and put the client's journal aside. Raises `StateError`.
 
-    Killed in between, the old account is closed and its journal still in place: the journal's open
-    orders then read as unknown to the new account, and a second reset puts it aside.
+    The journal is put aside first. Killed in between, the account goes on with an empty journal, and a
+    second reset finishes what this one began; nothing is deleted either way.
     """
     state = VenueState(venue)
     state.open(present)
     try:
-        epoch = state.reset(fresh)
-        aside = journal.with_name(f"{journal.name}.epoch-{epoch - 1}")
+        epoch = state.epochs()[-1].number
+        aside = journal.with_name(f"{journal.name}.epoch-{epoch}")
         for suffix in ("", "-wal", "-shm"):
             part = journal.with_name(journal.name + suffix)
             if part.exists():
                 part.replace(aside.with_name(aside.name + suffix))
+        state.reset(fresh)
     finally:
         state.close()
-    return Reset(epoch, aside)
+    return Reset(epoch + 1, aside)

@@ -109,6 +109,7 @@ class VenueState:
         rows.accounts = [(number, a.account_id, json.dumps(a.dump())) for a in exchange.accounts.values()]
 
         def work(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE epochs SET closed_ns = ? WHERE closed_ns IS NULL", (exchange.now_ns,))
             connection.execute(
                 "INSERT INTO epochs (number, opened_ns, settings, counters) VALUES (?, ?, ?, ?)", opened
             )
@@ -117,16 +118,13 @@ class VenueState:
         self._store.run_now(work)
 
     def reset(self, exchange: SimulatedExchange) -> int:
-        """Archive the present epoch under its number and begin the next with a fresh exchange.
+        """Archive the present epoch under its number and begin the next with a fresh exchange, in one commit.
 
         Call it while no venue runs on the state; returns the new epoch's number. Raises `StateError`.
         """
-        number = self.epochs()[-1].number
-        self._store.run_now(
-            lambda c: c.execute("UPDATE epochs SET closed_ns = ? WHERE number = ?", (exchange.now_ns, number))
-        )
-        self._begin(exchange, number + 1)
-        return number + 1
+        number = self.epochs()[-1].number + 1
+        self._begin(exchange, number)
+        return number
 
     def epochs(self) -> list[Epoch]:
         """Return every epoch, oldest first; the last one is current."""
