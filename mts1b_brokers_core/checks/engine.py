@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -11,8 +12,8 @@ from mts1b_brokers_core.foundation.plugin import Check, CheckResult, CheckState
 from mts1b_brokers_core.foundation.protocols import BrokerProtocol
 from mts1b_brokers_core.platform.clock import RealClock
 
-from .failing import explain_failure, traceback_of
-from .probes import BY_NAME, QUESTIONS, Probe
+from .failing import explain_failure
+from .probes import QUESTIONS, Probe, Question
 
 #: Seconds that opening, and each check, may take.
 OPENING_LIMIT, CHECK_LIMIT = 60.0, 20.0
@@ -40,19 +41,15 @@ class Report:
 
 
 async def run_checks(
-    opening: AbstractAsyncContextManager[BrokerProtocol],
-    *,
-    extra: Extra | None = None,
-    symbol: str | None = None,
-    listener: Listener | None = None,
-    tracebacks: bool = False,
-) -> Report:
+    opening: AbstractAsyncContextManager[BrokerProtocol], *, extra: Extra | None = None,
+    symbol: str | None = None, listener: Listener | None = None, tracebacks: bool = False,
+) -> Report:  # fmt: skip
     """Open a broker, ask core's questions and then the plugin's own; nothing is ordered or changed.
 
     `extra` gives the plugin's checks. `listener` hears of each result at once. A failure is a result,
     never an exception; `tracebacks` adds the traceback to its evidence.
     """
-    run = _Run(extra, listener, tracebacks)
+    run = _Run(extra or (lambda _: ()), listener or (lambda _: None), tracebacks)
     clock, stack = RealClock(), AsyncExitStack()
     start = clock.monotonic()
     try:
@@ -67,34 +64,42 @@ async def run_checks(
         try:
             await stack.aclose()
         except Exception as error:  # noqa: BLE001 - a broker that can't close is a finding too
-            run.failure(CheckResult(name="close", title="closing", state=CheckState.OK), error)
+            run.fail("close", "closing", error)
     return run.report
 
 
+@dataclass(slots=True)
 class _Run:
-    def __init__(self, extra: Extra | None, listener: Listener | None, tracebacks: bool) -> None:
-        self.report = Report()
-        self._extra = extra
-        self._listener = listener
-        self._tracebacks = tracebacks
-        self._lost: set[str] = set()
+    own: Extra
+    listener: Listener
+    tracebacks: bool
+    report: Report = field(default_factory=Report)
+    lost: set[str] = field(default_factory=set)
 
     def add(self, result: CheckResult) -> None:
+        if result.state is CheckState.FAILED:
+            self.lost.add(result.name)
+            cause = result.cause or "the plugin's own check says no more"
+            result = result.evolve(cause=cause, cure=result.cure or "see the documentation of this broker")
         self.report.results.append(result)
-        if self._listener is not None:
-            self._listener(result)
+        self.listener(result)
 
-    def failure(self, base: CheckResult, error: Exception) -> None:
-        why = explain_failure(error)
-        evidence = {**base.evidence, "error": type(error).__name__}
+    def fail(self, name: str, title: str, error: Exception) -> None:
+        word, cause, cure = explain_failure(error)
+        evidence: dict[str, object] = {"error": type(error).__name__}
         if choices := getattr(error, "choices", ()):
             evidence["choices"] = list(choices)
-        if self._tracebacks:
-            evidence["traceback"] = traceback_of(error)
-        self._lost.add(base.name)
-        self.add(base.evolve(
-            state=CheckState.FAILED, text=why.word, cause=why.cause, cure=why.cure, evidence=evidence,
-        ))  # fmt: skip
+        if self.tracebacks:
+            evidence["traceback"] = "".join(traceback.format_exception(error))
+        failed = CheckResult(
+            name=name, title=title, state=CheckState.FAILED, text=word, cause=cause, cure=cure
+        )
+        self.add(failed.evolve(evidence=evidence))
+
+    def not_run(self, question: Question, because: str) -> None:
+        titles = {row.name: row.failed for row in QUESTIONS}
+        text, evidence = f"not run: {titles[because]} (above)", {"because": because}
+        self.add(question.answer(CheckState.NOT_RUN, text, evidence=evidence))
 
     def not_opened(self, error: Exception) -> None:
         """Put what kept the broker from opening on its line: all before was fine, nothing after it runs."""
@@ -104,67 +109,42 @@ class _Run:
         elif isinstance(error, AccountNotChosen):
             line = "account"
         reached = {"api": "the venue answered", "auth": "the login was accepted"}
-        for question in QUESTIONS:
+        for question in self._questions(None):
             if question.name == line:
-                self.failure(question.answer(CheckState.FAILED, ""), error)
-            elif not self._lost:
-                self.add(question.answer(CheckState.OK, reached[question.name]))
+                self.fail(question.name, question.failed, error)
+            elif self.lost:
+                self.not_run(question, line)
             else:
-                self.add(self._not_run(question.answer(CheckState.NOT_RUN, ""), line))
-        for check in self._own(None):
-            row = CheckResult(name=check.name, title=check.name, state=CheckState.NOT_RUN)
-            self.add(self._not_run(row, line))
-
-    @staticmethod
-    def _not_run(row: CheckResult, because: str) -> CheckResult:
-        return row.evolve(text=f"not run: {BY_NAME[because].failed} (above)", evidence={"because": because})
+                self.add(question.answer(CheckState.OK, reached[question.name]))
 
     async def ask(self, probe: Probe) -> None:
-        for question in QUESTIONS:
-            missing = next((name for name in question.needs if name in self._lost), None)
+        for question in self._questions(probe.broker):
+            missing = next((name for name in question.needs if name in self.lost), None)
             if missing is not None:
-                self.add(self._not_run(question.answer(CheckState.NOT_RUN, ""), missing))
+                self.not_run(question, missing)
                 continue
             try:
                 async with probe.real.timeout(CHECK_LIMIT):
                     result = await question.ask(probe)
             except Exception as error:  # noqa: BLE001 - one check's failure must not cost the others
-                self.failure(question.answer(CheckState.FAILED, ""), _unless_late(error, CHECK_LIMIT))
+                self.fail(question.name, question.failed, _unless_late(error, CHECK_LIMIT))
             else:
-                self._keep(result)
-        for check in self._own(probe.broker):
-            if "api" in self._lost:
-                row = CheckResult(name=check.name, title=check.name, state=CheckState.NOT_RUN)
-                self.add(self._not_run(row, "api"))
-                continue
-            try:
-                async with probe.real.timeout(CHECK_LIMIT):
-                    result = await check.run(probe.broker)
-            except Exception as error:  # noqa: BLE001 - as above, and this is somebody else's code
-                row = CheckResult(name=check.name, title=check.name, state=CheckState.FAILED)
-                self.failure(row, _unless_late(error, CHECK_LIMIT))
-            else:
-                self._keep(result)
+                self.add(result)
 
-    def _own(self, broker: BrokerProtocol | None) -> Sequence[Check]:
-        """Return the plugin's checks; a plugin that fails to give them is a finding."""
-        if self._extra is None:
-            return ()
+    def _questions(self, broker: BrokerProtocol | None) -> Iterator[Question]:
+        """Yield core's questions, then the plugin's checks; a plugin that fails to give them is a finding."""
+        yield from QUESTIONS
+        own: Sequence[Check] = ()
         try:
-            return self._extra(broker)
+            own = self.own(broker)
         except Exception as error:  # noqa: BLE001 - somebody else's code
-            self.failure(CheckResult(name="checks", title="its own checks", state=CheckState.OK), error)
-            return ()
+            self.fail("checks", "its own checks", error)
+        for check in own:
+            yield Question(check.name, check.name, check.name, ("api",), _asking(check))
 
-    def _keep(self, result: CheckResult) -> None:
-        if result.state is CheckState.FAILED:
-            self._lost.add(result.name)
-            question = BY_NAME.get(result.name)
-            title = question.failed if question else result.title
-            cause = result.cause or "the plugin's own check says no more"
-            cure = result.cure or "see the documentation of this broker"
-            result = result.evolve(title=title, cause=cause, cure=cure)
-        self.add(result)
+
+def _asking(check: Check) -> Callable[[Probe], Awaitable[CheckResult]]:
+    return lambda probe: check.run(probe.broker)
 
 
 def _unless_late(error: Exception, limit: float) -> Exception:

@@ -8,19 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mts1b_brokers_core.foundation import protocols
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.instruments import Instrument, parse_symbol
 from mts1b_brokers_core.foundation.plugin import CheckResult, CheckState, Connection
-from mts1b_brokers_core.foundation.protocols import (
-    BrokerProtocol,
-    SupportsAccount,
-    SupportsInstruments,
-    SupportsKeyPermissions,
-    SupportsMarketData,
-    SupportsOrderBook,
-    SupportsQuotes,
-    SupportsServerTime,
-)
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import RealClock
 
@@ -39,7 +30,9 @@ _PREFERRED = ("BTC-USD", "AAPL", "SPY", "EUR-USD")
 class Probe:
     """An opened broker under test, and what the checks learn about it."""
 
-    def __init__(self, broker: BrokerProtocol, symbol: str | None = None, opened_in: float = 0.0) -> None:
+    def __init__(
+        self, broker: protocols.BrokerProtocol, symbol: str | None = None, opened_in: float = 0.0
+    ) -> None:
         self.broker = broker
         self.opened_in = opened_in
         self.real = RealClock()
@@ -54,7 +47,7 @@ class Probe:
         settings = getattr(self.broker, "settings", None)
         allowed = settings.gates.symbols if isinstance(settings, BrokerSettings) else ()
         wanted = (self._symbol,) if self._symbol else (allowed or _PREFERRED)
-        if not isinstance(self.broker, SupportsInstruments):
+        if not isinstance(self.broker, protocols.SupportsInstruments):
             return (wanted[0], None) if wanted is not _PREFERRED else None
         for symbol in wanted:
             rows = await self.broker.get_instruments(parse_symbol(symbol).symbol)
@@ -84,83 +77,80 @@ class Question:
         return CheckResult(name=self.name, title=title, state=state, text=text, **more)
 
 
-def _result(name: str, state: CheckState, text: str, **more: Any) -> CheckResult:
-    return BY_NAME[name].answer(state, text, **more)
+def _result(
+    name: str, text: str, evidence: dict[str, Any], cause: str = "", cure: str = "",
+    state: CheckState | None = None,
+) -> CheckResult:  # fmt: skip
+    """Answer a question: well, with a warning where there is a cause, or as `state` says."""
+    state = state or (CheckState.WARNING if cause else CheckState.OK)
+    question = next(question for question in QUESTIONS if question.name == name)
+    return question.answer(state, text, evidence=evidence, cause=cause, cure=cure)
 
 
-def _not_offered(name: str) -> CheckResult:
-    return _result(name, CheckState.NOT_APPLICABLE, "not applicable: not offered")
+def _not_applicable(name: str, why: str = "not offered", **evidence: Any) -> CheckResult:
+    return _result(name, f"not applicable: {why}", evidence, state=CheckState.NOT_APPLICABLE)
 
 
 async def ask_api(probe: Probe) -> CheckResult:
     """Reach the venue, and measure how long one question takes where there is a cheap one."""
     link = probe.connection
     evidence: dict[str, Any] = {"opened_in_ms": round(probe.opened_in * 1000, 1)}
-    if link is not None:
-        evidence |= {"endpoint": link.endpoint, "transport": link.transport}
-    if isinstance(probe.broker, SupportsServerTime):
+    if isinstance(probe.broker, protocols.SupportsServerTime):
         start = probe.real.monotonic()
         evidence["server_time"] = await probe.broker.get_server_time()
         evidence["round_trip_ms"] = round((probe.real.monotonic() - start) * 1000, 1)
     if link is None:
-        return _result("api", CheckState.OK, f"opened in {milliseconds(probe.opened_in)}", evidence=evidence)
-    if link.in_process:
-        text = link.endpoint if link.endpoint.startswith("in process") else f"in process, {link.endpoint}"
-        return _result("api", CheckState.OK, text, evidence=evidence)
-    took = evidence.get("round_trip_ms", evidence["opened_in_ms"])
-    return _result("api", CheckState.OK, f"{link.endpoint}, {round(took)}ms", evidence=evidence)
+        return _result("api", f"opened in {milliseconds(probe.opened_in)}", evidence)
+    evidence |= {"endpoint": link.endpoint, "transport": link.transport}
+    if not link.in_process:
+        took = evidence.get("round_trip_ms", evidence["opened_in_ms"])
+        return _result("api", f"{link.endpoint}, {round(took)}ms", evidence)
+    said = link.endpoint.startswith("in process")
+    return _result("api", link.endpoint if said else f"in process, {link.endpoint}", evidence)
 
 
 async def ask_auth(probe: Probe) -> CheckResult:
     """Make a request that only a good credential may make, and read what else the credential may do."""
-    orders = await probe.broker.get_open_orders()
-    evidence: dict[str, Any] = {"open_orders": len(orders)}
+    evidence: dict[str, Any] = {"open_orders": len(await probe.broker.get_open_orders())}
     stated = probe.connection.credentials if probe.connection else ""
     text = stated or "accepted: open orders were read"
-    if not isinstance(probe.broker, SupportsKeyPermissions):
-        return _result("auth", CheckState.OK, text, evidence=evidence)
-    may = await probe.broker.get_key_permissions()
-    evidence["permissions"] = may
+    if not isinstance(probe.broker, protocols.SupportsKeyPermissions):
+        return _result("auth", text, evidence)
+    may = evidence["permissions"] = await probe.broker.get_key_permissions()
     words = [word for word, given in (("view", may.can_view), ("trade", may.can_trade)) if given]
-    text = f"{text}, may {' and '.join(words) or 'do nothing'}"
+    cause = cure = ""
     if not may.can_trade:
-        cause, cure = (
-            "the key may not trade: every order will be refused",
-            "allow trading, or use another key",
-        )
+        cause = "the key may not trade: every order will be refused"
+        cure = "allow trading, or use another key"
     elif may.can_transfer:
         cause, cure = "the key may also move funds away", "use a key without that permission"
     elif may.expires_at is not None and (may.expires_at - probe.clock.now()).days < 7:
         cause, cure = f"the key expires at {may.expires_at.isoformat()}", "make a new key in time"
-    else:
-        return _result("auth", CheckState.OK, text, evidence=evidence)
-    return _result("auth", CheckState.WARNING, text, evidence=evidence, cause=cause, cure=cure)
+    return _result("auth", f"{text}, may {' and '.join(words) or 'do nothing'}", evidence, cause, cure)
 
 
 async def ask_account(probe: Probe) -> CheckResult:
     """Read the account and its balances."""
-    if not isinstance(probe.broker, SupportsAccount):
-        return _not_offered("account")
+    if not isinstance(probe.broker, protocols.SupportsAccount):
+        return _not_applicable("account")
     account = await probe.broker.get_account()
     held = sorted(account.balances, key=lambda row: (row.currency != account.currency, row.currency))
-    shown = [
-        f"{row.currency}={amount(row.total, row.currency)}" for row in held if row.total or row is held[0]
-    ]
-    more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
-    text = ", ".join(shown[:4]) + more or "no balances"
-    return _result("account", CheckState.OK, text, evidence={"account": account})
+    rows = [row for row in held if row.total or row is held[0]]
+    shown = [f"{row.currency}={amount(row.total, row.currency)}" for row in rows[:4]]
+    more = f" and {len(rows) - 4} more" if len(rows) > 4 else ""
+    return _result("account", ", ".join(shown) + more or "no balances", {"account": account})
 
 
 async def ask_order_book(probe: Probe) -> CheckResult:
     """Read the best prices of one symbol, from the book or else from a quote."""
     broker = probe.broker
-    if not isinstance(broker, SupportsOrderBook | SupportsQuotes):
-        return _not_offered("order_book")
+    if not isinstance(broker, protocols.SupportsOrderBook | protocols.SupportsQuotes):
+        return _not_applicable("order_book")
     found = await probe.symbol()
     if found is None:
-        return _result("order_book", CheckState.NOT_APPLICABLE, "not applicable: no instrument to ask for")
+        return _not_applicable("order_book", "no instrument to ask for")
     symbol, instrument = found
-    if isinstance(broker, SupportsOrderBook):
+    if isinstance(broker, protocols.SupportsOrderBook):
         book = await broker.get_order_book(symbol, 1)
         bid = book.best_bid.price if book.best_bid else None
         ask = book.best_ask.price if book.best_ask else None
@@ -169,81 +159,70 @@ async def ask_order_book(probe: Probe) -> CheckResult:
         quote = await broker.get_quote(symbol)
         bid, ask, at, source = quote.bid, quote.ask, quote.at, "quote"
     currency = instrument.quote if instrument else symbol.partition("@")[0].rpartition("-")[2]
-    sides = [f"{side}={'none' if price is None else money(price, currency)}" for side, price in
-             (("bid", bid), ("ask", ask))]  # fmt: skip
-    text = f"{symbol} {', '.join(sides)}"
+    shown = ["none" if price is None else money(price, currency) for price in (bid, ask)]
     evidence = {"symbol": symbol, "bid": bid, "ask": ask, "at": at, "source": source}
-    if bid is not None and ask is not None and bid > ask:
-        cause, cure = "the bid is above the ask", "trade nothing on this feed until the prices uncross"
-    elif bid is None or ask is None:
+    cause = cure = ""
+    if bid is None or ask is None:
         cause, cure = "one side of the book is empty", "ask again in trading hours, or for another --symbol"
-    else:
-        return _result("order_book", CheckState.OK, text, evidence=evidence)
-    return _result("order_book", CheckState.WARNING, text, evidence=evidence, cause=cause, cure=cure)
+    elif bid > ask:
+        cause, cure = "the bid is above the ask", "trade nothing on this feed until the prices uncross"
+    return _result("order_book", f"{symbol} bid={shown[0]}, ask={shown[1]}", evidence, cause, cure)
 
 
 async def ask_time(probe: Probe) -> CheckResult:
     """Compare clocks: the least disturbed of three samples, taken against the middle of its round trip."""
-    if not isinstance(probe.broker, SupportsServerTime):
-        return _not_offered("time_skew")
+    if not isinstance(probe.broker, protocols.SupportsServerTime):
+        return _not_applicable("time_skew")
     samples: list[dict[str, Any]] = []
     for _ in range(3):
         before, start = probe.clock.now(), probe.real.monotonic()
         server = await probe.broker.get_server_time()
         after, trip = probe.clock.now(), probe.real.monotonic() - start
         drift = (server - (before + (after - before) / 2)).total_seconds()
-        samples.append(
-            {"server_time": server, "drift_ms": round(drift * 1000, 3), "trip_ms": round(trip * 1000, 3)}
-        )
+        times = {"drift_ms": round(drift * 1000, 3), "trip_ms": round(trip * 1000, 3)}
+        samples.append({"server_time": server, **times})
     best = min(samples, key=lambda sample: sample["trip_ms"])
     drift = best["drift_ms"] / 1000
     evidence = {"drift_ms": best["drift_ms"], "within_ms": best["trip_ms"] / 2, "samples": samples}
-    text = f"drift={milliseconds(drift)}"
-    if abs(drift) <= SKEW_WARNING:
-        return _result("time_skew", CheckState.OK, text, evidence=evidence)
-    state = CheckState.WARNING if abs(drift) <= SKEW_FAILURE else CheckState.FAILED
-    cause = f"this machine's clock is {abs(drift):.1f} s {'behind' if drift > 0 else 'ahead of'} the venue's"
-    cure = "set the clock: `timedatectl set-ntp true`, or `chronyc makestep`"
-    return _result("time_skew", state, text, evidence=evidence, cause=cause, cure=cure)
+    cause = cure = ""
+    if abs(drift) > SKEW_WARNING:
+        way = "behind" if drift > 0 else "ahead of"
+        cause = f"this machine's clock is {abs(drift):.1f} s {way} the venue's"
+        cure = "set the clock: `timedatectl set-ntp true`, or `chronyc makestep`"
+    state = CheckState.FAILED if abs(drift) > SKEW_FAILURE else None
+    return _result("time_skew", f"drift={milliseconds(drift)}", evidence, cause, cure, state)
 
 
 async def ask_stream(probe: Probe) -> CheckResult:
     """Start the fill stream, and where market data is pushed wait for its first message."""
-    problem = await _fill_stream_problem(probe)
-    if problem is not None:
-        raise problem
+    await _try_fill_stream(probe)
     evidence: dict[str, Any] = {"fill_stream": "running"}
     link, fine = probe.connection, "(fill stream OK)"
     if link is None or link.stream is None:
         why = "in process" if link and link.in_process else "no WebSocket is used"
-        return _result(
-            "stream", CheckState.NOT_APPLICABLE, f"not applicable: {why} {fine}", evidence=evidence
-        )
+        return _not_applicable("stream", f"{why} {fine}", **evidence)
     evidence["endpoint"] = link.stream
-    found = await probe.symbol() if isinstance(probe.broker, SupportsMarketData) else None
-    if found is None or not isinstance(probe.broker, SupportsMarketData):
-        return _result("stream", CheckState.OK, f"{link.stream} {fine}", evidence=evidence)
+    found = await probe.symbol() if isinstance(probe.broker, protocols.SupportsMarketData) else None
+    if found is None or not isinstance(probe.broker, protocols.SupportsMarketData):
+        return _result("stream", f"{link.stream} {fine}", evidence)
     start = probe.real.monotonic()
     stream = probe.broker.stream_market_data([found[0]])
     try:
         async with probe.real.timeout(FIRST_MESSAGE):
             await anext(stream)
     except TimeoutError:
-        return _result(
-            "stream", CheckState.WARNING, f"{link.stream} {fine}", evidence=evidence,
-            cause=f"no market data for {found[0]} came within {FIRST_MESSAGE:g} s",
-            cure="ask again in trading hours, or for another --symbol",
-        )  # fmt: skip
+        cause = f"no market data for {found[0]} came within {FIRST_MESSAGE:g} s"
+        cure = "ask again in trading hours, or for another --symbol"
+        return _result("stream", f"{link.stream} {fine}", evidence, cause, cure)
     finally:
         await _closed(stream)
     took = probe.real.monotonic() - start
     evidence["first_message_ms"] = round(took * 1000, 1)
-    text = f"{link.stream}, first message after {milliseconds(took)} {fine}"
-    return _result("stream", CheckState.OK, text, evidence=evidence)
+    return _result("stream", f"{link.stream}, first message after {milliseconds(took)} {fine}", evidence)
 
 
-async def _fill_stream_problem(probe: Probe) -> Exception | None:
-    """Return what a fill stream dies of at once, or None where it waits for fills as it should.
+async def _try_fill_stream(probe: Probe) -> None:
+    """Read fills for a moment; raises what the stream dies of, where it doesn't wait for them as it should.
 
     Where the stream can begin at a place it is told to, it acknowledges nothing; at most one row is read.
     """
@@ -252,12 +231,10 @@ async def _fill_stream_problem(probe: Probe) -> Exception | None:
     first = asyncio.ensure_future(anext(stream))
     try:
         await probe.real.sleep(FILL_STREAM)
-        if not first.done():
-            return None
-        error = first.exception()
-        if isinstance(error, StopAsyncIteration):
-            return RuntimeError("the fill stream ended at once: no fill would ever be seen")
-        return error if isinstance(error, Exception) else None
+        if first.done():
+            first.result()
+    except StopAsyncIteration:
+        raise RuntimeError("the fill stream ended at once: no fill would ever be seen") from None
     finally:
         first.cancel()
         await asyncio.wait([first])
@@ -278,4 +255,3 @@ QUESTIONS = (
     Question("time_skew", "time skew OK", "time skew", ("api",), ask_time),
     Question("stream", "WebSocket stream", "WebSocket stream", ("api", "auth"), ask_stream),
 )
-BY_NAME = {question.name: question for question in QUESTIONS}

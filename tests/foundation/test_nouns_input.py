@@ -260,8 +260,9 @@ def test_errors_say_who_what_and_what_next() -> None:
     error = BrokerError("it broke.", next_step="mend it").located(broker="fund-a", operation="submit")
     assert str(error) == "fund-a: submit: it broke. Next: mend it"
     assert str(error.located(broker="other")) == str(error)
-    many = pytest.raises(InvalidInput, Order, symbol="BTC-USD", side="x", quantity="-1").value
-    assert set(many.fields) == {"side", "quantity"}
+    with pytest.raises(InvalidInput) as many:
+        Order(symbol="BTC-USD", side="x", quantity="-1")
+    assert set(many.value.fields) == {"side", "quantity"}
 
 
 def test_an_instruments_key_names_its_market() -> None:
