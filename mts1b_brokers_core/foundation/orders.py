@@ -6,12 +6,12 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .base import LEDGER, Currency, Exact, Identifier, Model, Money, NotNegative, Positive, UtcTime, plain
 from .errors import InvalidInput
 from .ids import uuid7
-from .instruments import AssetClass, Symbol
+from .instruments import AssetClass, Symbol, parse_symbol
 
 
 class Side(StrEnum):
@@ -151,6 +151,12 @@ TERMS = (
 )  # fmt: skip
 
 
+# Empty where the order has legs.
+_SymbolOrNone = Annotated[
+    str, Field(max_length=64), AfterValidator(lambda text: str(parse_symbol(text)) if text else "")
+]
+
+
 class Order(Model):
     """One order: what was asked, and what is known of it.
 
@@ -163,7 +169,7 @@ class Order(Model):
     order_id: Identifier = Field(default_factory=uuid7)
     idempotency_key: Identifier = ""
     account_id: str | None = None
-    symbol: Symbol = ""
+    symbol: _SymbolOrNone = ""
     asset_class: AssetClass | None = None
     side: Side = Side.BUY
     quantity: Positive | None = None
@@ -210,7 +216,8 @@ class Order(Model):
     @classmethod
     def _default_key(cls, data: Any) -> Any:
         if isinstance(data, dict) and not data.get("idempotency_key"):
-            order_id = data.get("order_id") or uuid7()
+            order_id = data.get("order_id")
+            order_id = uuid7() if order_id is None else order_id
             return {**data, "order_id": order_id, "idempotency_key": order_id}
         return data
 

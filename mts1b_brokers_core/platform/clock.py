@@ -126,7 +126,8 @@ class SteppedClock:
             self._holds -= 1
 
     async def advance(self, seconds: float) -> None:
-        """Move time on, waking each waiter at its own moment, in order, and letting it run."""
+        """Let everything that can run do so, then move time on, waking each waiter at its own moment."""
+        await _quiet()
         await self._advance_to(self._ns + round(seconds * 1e9))
 
     async def _advance_to(self, target: int) -> None:
