@@ -66,20 +66,14 @@ def _test(target: Target, config: Config, symbol: str | None, *, alone: bool) ->
     from mts1b_brokers_core.checks.engine import Report, run_checks
     from mts1b_brokers_core.foundation.errors import BrokerError
     from mts1b_brokers_core.foundation.plugin import CheckResult, CheckState
-    from mts1b_brokers_core.runtime.environment import SIMULATOR
     from mts1b_brokers_core.runtime.opening import Opening, resolve
 
     request = target.request(config)
     look = out()
     try:
         resolved = resolve(request)
-        environment, facade, broker_name = (
-            resolved.environment(),
-            resolved.registry.facade,
-            resolved.record.name,
-        )
-        served = environment == SIMULATOR and facade.has(broker_name, "mts1b_broker_simulator")
-        settings = None if served else resolved.settings(environment)
+        environment = resolved.environment()
+        settings = None if resolved.served(environment) else resolved.settings(environment)
     except BrokerError as error:
         if alone:
             raise
@@ -94,7 +88,8 @@ def _test(target: Target, config: Config, symbol: str | None, *, alone: bool) ->
 
     def extra(broker: BrokerProtocol | None) -> Sequence[Check]:
         known = settings or getattr(broker, "settings", None)
-        return facade.checks(broker_name, known) if known is not None else ()
+        plugins, name = resolved.registry.facade, resolved.record.name
+        return plugins.checks(name, known) if known is not None else ()
 
     instance = resolved.instance
 

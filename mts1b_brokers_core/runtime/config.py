@@ -47,8 +47,7 @@ def load_config(source: ConfigSource = None, environ: Mapping[str, str] = os.env
         path, named_by = Path(environ["MTS1B_CONFIG"]).expanduser(), "MTS1B_CONFIG"
     else:
         path, named_by = default_path(), ""
-    text = _read(path, named_by)
-    return _checked({} if text is None else _parsed(text, path), str(path), environ)
+    return _checked(_read(path, named_by), str(path), environ)
 
 
 def default_path() -> Path:
@@ -58,32 +57,20 @@ def default_path() -> Path:
     return user_config_path("mts1b") / "brokers.toml"
 
 
-def _read(path: Path, named_by: str) -> str | None:
+def _read(path: Path, named_by: str) -> Mapping[str, Any]:
     try:
-        return path.read_text(encoding="utf-8")
+        return tomllib.loads(path.read_text(encoding="utf-8"), parse_float=Decimal)
     except FileNotFoundError:
         if not named_by:
-            return None
-        raise ConfigurationError(
-            f"the configuration file {path} named by {named_by} does not exist.",
-            next_step="correct the path or create the file",
-        ) from None
+            return {}
+        problem, cure = f"named by {named_by} does not exist", "correct the path or create the file"
     except UnicodeDecodeError:
-        raise ConfigurationError(f"the configuration file {path} is not UTF-8 text.") from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"the configuration file {path} can't be read: {error.strerror or error}.",
-            next_step="make it a readable file",
-        ) from None
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(text, parse_float=Decimal)
+        problem, cure = "is not UTF-8 text", "save it as UTF-8"
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(
-            f"the configuration file {path} is not TOML: {error}.", next_step="correct that line"
-        ) from None
+        problem, cure = f"is not TOML: {error}", "correct that line"
+    except OSError as error:
+        problem, cure = f"can't be read: {error.strerror or error}", "make it a readable file"
+    raise ConfigurationError(f"the configuration file {path} {problem}.", next_step=cure)
 
 
 def _checked(data: Mapping[str, Any], place: str, environ: Mapping[str, str]) -> Config:

@@ -6,20 +6,10 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import (
-    BrokerClosed,
-    BrokerError,
-    BrokerFailed,
-    IdempotencyConflict,
-    OrderDenied,
-    OrderNotFound,
-    UnknownInstance,
-    nearest,
-)
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.foundation.plugin import Run
 from mts1b_brokers_core.plugins.registry import Registry, registry
@@ -87,23 +77,22 @@ class BrokerHub:
 
     async def __aenter__(self) -> Self:
         self._registry.facade.started(self._run)
-        opened = []
-        for instance in self._config.instances:
-            ready = asyncio.get_running_loop().create_future()
-            opened.append(ready)
-            self._tasks.append(
-                asyncio.create_task(self._serve(instance, ready), name=f"mts1b-hub-{instance}")
-            )
+        loop = asyncio.get_running_loop()
+        opened = {instance: loop.create_future() for instance in self._config.instances}
+        self._tasks = [
+            loop.create_task(self._serve(instance, ready), name=f"mts1b-hub-{instance}")
+            for instance, ready in opened.items()
+        ]
         try:
-            await asyncio.gather(*opened)
+            await asyncio.gather(*opened.values())
         except BaseException:
-            await self._close(at_once=True)
+            for task in self._tasks:
+                task.cancel()
+            await self._close()
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         problems = await self._close()
         if problems and error is None:
             raise ExceptionGroup("brokers that did not close cleanly", problems)
@@ -132,15 +121,11 @@ class BrokerHub:
             if not ready.done():
                 ready.set_result(None)
 
-    async def _close(self, *, at_once: bool = False) -> list[Exception]:
+    async def _close(self) -> list[Exception]:
         self._leave.set()
-        if at_once:
-            for task in self._tasks:
-                task.cancel()
         ended = await asyncio.gather(*self._tasks, return_exceptions=True)
-        facade = self._registry.facade
-        facade.ended(self._run)
-        await asyncio.to_thread(facade.flush)
+        self._registry.facade.ended(self._run)
+        await asyncio.to_thread(self._registry.facade.flush)
         return [problem for problem in ended if isinstance(problem, Exception)]
 
     # --- looking -------------------------------------------------------------------------------------
@@ -170,18 +155,18 @@ class BrokerHub:
         if broker is not None:
             return broker
         if instance not in self._config.instances:
-            close = nearest(instance, self._config.instances)
+            close = errors.nearest(instance, self._config.instances)
             have = ", ".join(self._config.instances) or "none"
-            raise UnknownInstance(
+            raise errors.UnknownInstance(
                 f"no instance {instance!r} is configured in {self._config.place}; there are: {have}.",
                 operation="find",
                 next_step=f"did you mean {' or '.join(close)}?" if close else f"add [brokers.{instance}]",
             )
         row = self._status.get(instance)
         if row is None or row.error is None:
-            raise BrokerClosed("the hub is not open.", broker=instance, operation="find")
-        cause = row.error.message if isinstance(row.error, BrokerError) else repr(row.error)
-        raise BrokerFailed(
+            raise errors.BrokerClosed("the hub is not open.", broker=instance, operation="find")
+        cause = row.error.message if isinstance(row.error, errors.BrokerError) else repr(row.error)
+        raise errors.BrokerFailed(
             f"it could not be opened: {cause}", broker=instance, operation="find", next_step=row.remedy
         ) from row.error
 
@@ -211,7 +196,7 @@ class BrokerHub:
             raise
         try:
             return await broker.submit(order, **options)
-        except OrderDenied:  # nothing was sent
+        except errors.OrderDenied:  # nothing was sent
             self._release(claimed)
             raise
         finally:
@@ -230,16 +215,16 @@ class BrokerHub:
                 continue
             try:
                 await outcome(key)
-            except (OrderNotFound, BrokerClosed, BrokerFailed):
+            except (errors.OrderNotFound, errors.BrokerClosed, errors.BrokerFailed):
                 continue
-            except BrokerError:  # any other answer, a rejection say, is an answer to this key
+            except errors.BrokerError:  # any other answer, a rejection say, is an answer to this key
                 return other
             return other
         return None
 
 
-def _held(key: str, holder: str, instance: str, order: Order) -> IdempotencyConflict:
-    return IdempotencyConflict(
+def _held(key: str, holder: str, instance: str, order: Order) -> errors.IdempotencyConflict:
+    return errors.IdempotencyConflict(
         f"the idempotency key {key!r} belongs to an order at {holder}.",
         broker=instance,
         operation="submit",

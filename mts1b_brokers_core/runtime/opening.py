@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import BrokerError, ConfigurationError
+from mts1b_brokers_core.foundation.errors import BrokerError, ConfigurationError, EnvironmentNotChosen
 from mts1b_brokers_core.foundation.plugin import Services, SimulatorOptions
 from mts1b_brokers_core.foundation.protocols import BrokerProtocol
 from mts1b_brokers_core.foundation.settings import BrokerSettings
@@ -19,8 +18,7 @@ from mts1b_brokers_core.plugins.records import Record
 from mts1b_brokers_core.plugins.registry import Registry, registry
 
 from .config import Config, ConfigSource, check_instance, load_config
-from .environment import SIMULATOR, choose_environment
-from .settings import Given, Path_, SettingRow, broker_of, build, explain_rows, gather, variable
+from .settings import Given, Path_, SettingRow, broker_of, build, explain_rows, flat, gather, variable
 from .state import journal_path, prepare
 
 if TYPE_CHECKING:
@@ -49,33 +47,45 @@ class Resolved:
     record: Record
     instance: str
     model: type[BrokerSettings]
-    found: Mapping[Path_, Given]
+    found: dict[Path_, Given]
 
     def environment(self) -> str:
-        """Return the environment chosen. Raises `EnvironmentNotChosen`, `ConfigurationError`."""
-        given = self.found.get(("environment",))
-        return choose_environment(
-            None if given is None else given.value,
-            declared=self.record.head.environments if self.record.head else (),
-            offered=self.record.environments,
-            instance=self.instance,
-            hint=variable(self.instance, "environment"),
+        """Return the environment asked for, or the only one there is where that isn't live.
+
+        Raises `EnvironmentNotChosen`, `ConfigurationError`.
+        """
+        given, offered = self.found.get(("environment",)), self.record.environments
+        declared = self.record.head.environments if self.record.head else ()
+        choices = ", ".join(offered)
+        if given is None and len(declared) == 1 and declared[0] != "live":
+            return declared[0]
+        if given is None:
+            where = f"pass environment=..., set {variable(self.instance, 'environment')}"
+            raise EnvironmentNotChosen(
+                f"no environment was chosen; there are {choices}.", broker=self.instance, operation="open",
+                choices=offered, next_step=f"{where}, or `environment` in the configuration",
+            )  # fmt: skip
+        if given.value not in offered:
+            raise ConfigurationError(
+                f"the environment {given.value!r} is not offered; there are {choices}.", broker=self.instance,
+                operation="open", choices=offered, next_step=f"choose among {choices}",
+            )  # fmt: skip
+        return str(given.value)
+
+    def served(self, environment: str) -> bool:
+        """True where the runtime itself starts the simulator that the plugin ships."""
+        return environment == "simulator" and self.registry.facade.has(
+            self.record.name, "mts1b_broker_simulator"
         )
 
     def settings(self, environment: str, simulator: Mapping[str, object] | None = None) -> BrokerSettings:
         """Return the typed settings; the simulator's own come before variables and file."""
-        found = self.found if simulator is None else _gather(self, simulator)
+        ours = flat(self.model, simulator or {}, "simulator", lambda path: "the simulator")
+        arguments = {path: given for path, given in self.found.items() if given.kind == "argument"}
+        found = self.found | {given.path: given for given in ours} | arguments
         settings = build(self.model, self.instance, found)
         path = settings.state_path.expanduser() if settings.state_path else None
         return settings.evolve(environment=environment, state_path=path)
-
-    def state(self, settings: BrokerSettings, environment: str, *, throwaway: bool) -> Path | None:
-        """Return the journal's file, or None (in memory) where the venue is thrown away at the end."""
-        if settings.state_path is not None:
-            return prepare(settings.state_path)
-        if throwaway:
-            return None
-        return prepare(journal_path(self.instance, environment, self.request.environ))
 
 
 def resolve(request: Request) -> Resolved:
@@ -92,11 +102,6 @@ def resolve(request: Request) -> Resolved:
     return Resolved(request, config, plugins, record, instance, model, found)
 
 
-def _gather(resolved: Resolved, simulator: Mapping[str, object]) -> Mapping[Path_, Given]:
-    model, instance, request = resolved.model, resolved.instance, resolved.request
-    return gather(model, instance, resolved.config, request.environ, request.arguments, simulator)
-
-
 def _named(request: Request, config: Config, plugins: Registry) -> tuple[str, Record]:
     """Return instance and plugin; a name is an instance's where one is configured, else a broker's."""
     name, environ = request.name, request.environ
@@ -109,10 +114,9 @@ def _named(request: Request, config: Config, plugins: Registry) -> tuple[str, Re
         if configured != record.name and plugins.get(configured) is not record:
             raise ConfigurationError(
                 f"the instance {instance} is configured for {configured}, not for {record.name}.",
-                broker=instance,
-                operation="open",
+                broker=instance, operation="open",
                 next_step=f"open {configured!r}, or pass another instance=",
-            )
+            )  # fmt: skip
     return instance, record
 
 
@@ -143,10 +147,8 @@ class Opening:
         broker, _ = await self._open()
         return cast("VenueClient", broker)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return await self._stack.__aexit__(kind, error, trace)
+    async def __aexit__(self, *error: Any) -> bool | None:
+        return await self._stack.__aexit__(*error)
 
     def __await__(self) -> Generator[Any, None, VenueClient]:
         return self._awaited().__await__()
@@ -154,21 +156,23 @@ class Opening:
     async def _awaited(self) -> VenueClient:
         broker, served = await self._open()
         if served or not hasattr(broker, "close"):
-            try:
-                _give_close(broker, self._stack.aclose)
-            except BrokerError:
+            try:  # the object itself gets a `close` that leaves its context; its type stays as it is
+                object.__setattr__(broker, "close", self._stack.aclose)
+            except AttributeError:
                 await self._stack.aclose()
-                raise
+                raise BrokerError(
+                    f"a {type(broker).__name__} has no close and takes no attributes.", operation="open",
+                    next_step="open it with `async with open_broker(...)`",
+                ) from None  # fmt: skip
         return cast("VenueClient", broker)
 
     async def _open(self) -> tuple[BrokerProtocol, bool]:
-        if self._used:
-            raise ConfigurationError(
-                "this opening was used already.", next_step="call open_broker again"
-            ).located(broker=self.request.name, operation="open")
-        self._used = True
+        """Open the broker on the stack; also say whether a simulator was started for it."""
         where = self.request.instance or self.request.name
         try:
+            if self._used:
+                raise ConfigurationError("this opening was used already.", next_step="call open_broker again")
+            self._used = True
             async with AsyncExitStack() as stack:
                 opened = await _open(self.request, stack)
                 self._stack = stack.pop_all()
@@ -182,40 +186,25 @@ class Opening:
 
 
 async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol, bool]:
-    """Open the broker on the stack; also say whether a simulator was started for it."""
     resolved = resolve(request)
-    facade, name = resolved.registry.facade, resolved.record.name
+    facade, name, instance = resolved.registry.facade, resolved.record.name, resolved.instance
     environment = resolved.environment()
-    served = environment == SIMULATOR and facade.has(name, "mts1b_broker_simulator")
-    given: Mapping[str, object] | None = None
+    served, given = resolved.served(environment), None
     if served:
         server = facade.simulator(name, SimulatorOptions())
         await server.start()
         stack.push_async_callback(server.stop)
         given = server.settings
     settings = resolved.settings(environment, given)
+    path = settings.state_path
+    if path is None and not served:  # what a simulator knows is gone at its end, so nothing is kept of it
+        path = journal_path(instance, environment, request.environ)
     services = Services(
-        instance=resolved.instance,
-        environment=environment,
-        clock=request.clock,
-        state_path=resolved.state(settings, environment, throwaway=served),
-        emit=facade.emit,
-        read_only=settings.gates.read_only,
-    )
+        instance=instance, environment=environment, clock=request.clock, emit=facade.emit,
+        state_path=None if path is None else prepare(path), read_only=settings.gates.read_only,
+    )  # fmt: skip
     broker = facade.create(name, settings, services)
     return await stack.enter_async_context(broker), served
-
-
-def _give_close(broker: object, close: Callable[[], Awaitable[None]]) -> None:
-    """Give the object itself a `close` that leaves its context; its type stays as it is."""
-    try:
-        object.__setattr__(broker, "close", close)
-    except AttributeError:
-        raise BrokerError(
-            f"a {type(broker).__name__} has no close and takes no attributes.",
-            operation="open",
-            next_step="open it with `async with open_broker(...)`",
-        ) from None
 
 
 def open_broker(

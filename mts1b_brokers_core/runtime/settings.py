@@ -6,7 +6,7 @@ import re
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretBytes, SecretStr
 
@@ -34,8 +34,7 @@ class Given:
     place: str
 
 
-@dataclass(frozen=True, slots=True)
-class SettingRow:
+class SettingRow(NamedTuple):
     """One setting as `config --explain` shows it; secrets are redacted."""
 
     field: str
@@ -60,22 +59,21 @@ def broker_of(instance: str, config: Config, environ: Mapping[str, str]) -> str:
 
 
 def gather(
-    model: type[BrokerSettings],
-    instance: str,
-    config: Config,
-    environ: Mapping[str, str],
+    model: type[BrokerSettings], instance: str, config: Config, environ: Mapping[str, str],
     arguments: Mapping[str, object],
-    simulator: Mapping[str, object] | None = None,
-) -> dict[Path_, Given]:
+) -> dict[Path_, Given]:  # fmt: skip
     """Collect what was given, the strongest source of each setting first. Raises `UnknownSetting`."""
-    sources = [
-        *_flat(model, arguments, (), "argument", lambda path: f"the argument {'.'.join(path)}"),
-        *_flat(model, simulator or {}, (), "simulator", lambda path: "the simulator"),
-        *_from_environment(model, instance, environ),
-        *_from_file(model, instance, config),
-    ]
+    table = {key: value for key, value in config.instances.get(instance, {}).items() if key != "broker"}
+
+    def in_file(path: Path_) -> str:
+        return f"{path[-1]} in {config.place} [{'.'.join(('brokers', instance, *path[:-1]))}]"
+
     found: dict[Path_, Given] = {}
-    for given in sources:
+    for given in (
+        *flat(model, arguments, "argument", lambda path: f"the argument {'.'.join(path)}"),
+        *_from_environment(model, instance, environ),
+        *flat(model, table, "file", in_file),
+    ):
         found.setdefault(given.path, given)
     return found
 
@@ -98,20 +96,16 @@ def build(model: type[BrokerSettings], instance: str, found: Mapping[Path_, Give
         elif error.fields:
             missing = " and ".join(variable(instance, *name.split(".")) for name in error.fields)
             cure = f"set {missing}, or the key in the file"
-        text = _without_secrets(error.message, found)
+        text = error.message
+        for path, given in found.items():
+            if is_secret(path[-1], None):
+                text = text.replace(repr(given.value), REDACTED)
         raise ConfigurationError(text, broker=instance, operation="settings", next_step=cure) from None
 
 
 def _touches(path: Path_, fields: tuple[str, ...]) -> bool:
     name = ".".join(path)
     return any(field == name or field.startswith(f"{name}.") for field in fields)
-
-
-def _without_secrets(text: str, found: Mapping[Path_, Given]) -> str:
-    for path, given in found.items():
-        if is_secret(path[-1], None):
-            text = text.replace(repr(given.value), REDACTED)
-    return text
 
 
 def explain_rows(
@@ -126,12 +120,11 @@ def explain_rows(
             rows += explain_rows(inner, found, path)
             continue
         if given is None:
-            default = info.get_default(call_default_factory=True)
-            shown = "missing" if info.is_required() else _text(default)
-            rows.append(SettingRow(".".join(path), shown, "default", "default", info.description or ""))
-            continue
-        shown = REDACTED if is_secret(name, info.annotation) else _text(given.value)
-        rows.append(SettingRow(".".join(path), shown, given.place, given.kind, info.description or ""))
+            default = "missing" if info.is_required() else info.get_default(call_default_factory=True)
+            given = Given(path, default, "default", "default")
+        hidden = given.kind != "default" and is_secret(name, info.annotation)
+        text = REDACTED if hidden else _text(given.value)
+        rows.append(SettingRow(".".join(path), text, given.place, given.kind, info.description or ""))
     return rows
 
 
@@ -147,18 +140,6 @@ def is_secret(name: str, annotation: object) -> bool:
     return any(kind in (SecretStr, SecretBytes) for kind in kinds) or bool(_SECRET_WORDS.search(name.lower()))
 
 
-# --- the three sources ---------------------------------------------------------------------------------
-
-
-def _from_file(model: type[BrokerSettings], instance: str, config: Config) -> Iterator[Given]:
-    table = {key: value for key, value in config.instances.get(instance, {}).items() if key != "broker"}
-
-    def place(path: Path_) -> str:
-        return f"{path[-1]} in {config.place} [{'.'.join(('brokers', instance, *path[:-1]))}]"
-
-    return _flat(model, table, (), "file", place)
-
-
 def _from_environment(
     model: type[BrokerSettings], instance: str, environ: Mapping[str, str]
 ) -> Iterator[Given]:
@@ -167,46 +148,43 @@ def _from_environment(
         if not name.startswith(prefix) or not environ[name]:  # an empty variable counts as absent
             continue
         path = tuple(name.removeprefix(prefix).lower().split("__"))
-        if path == ("broker",):
-            continue
-        annotation = _annotation(model, path, name)
-        yield Given(path, _from_text(annotation, environ[name]), "environment", name)
+        if path != ("broker",):
+            text = _from_text(_annotation(model, path, name), environ[name])
+            yield Given(path, text, "environment", name)
 
 
-def _flat(
-    model: type[BaseModel],
-    values: Mapping[str, object],
-    prefix: Path_,
-    kind: SourceKind,
-    place: Callable[[Path_], str],
-) -> Iterator[Given]:
+def flat(
+    model: type[BaseModel], values: Mapping[str, object], kind: SourceKind, place: Callable[[Path_], str],
+    prefix: Path_ = (),
+) -> Iterator[Given]:  # fmt: skip
+    """Yield what nested values give, setting by setting. Raises `UnknownSetting`."""
     for key, value in values.items():
         path = (*prefix, key)
-        annotation = _annotation(model, (key,), place(path))
-        inner = _model_in(annotation)
+        inner = _model_in(_annotation(model, (key,), place(path)))
         if inner is not None and isinstance(value, BaseModel):
             value = {name: getattr(value, name) for name in value.model_fields_set}
         if inner is not None and isinstance(value, Mapping):
-            yield from _flat(inner, value, path, kind, place)
+            yield from flat(inner, value, kind, place, path)
         elif value is not None:
             yield Given(path, value, kind, place(path))
 
 
-def _annotation(model: type[BaseModel], path: Path_, place: str) -> object:
+def _annotation(model: type[BaseModel] | None, path: Path_, place: str) -> object:
     """Return the declared type of a setting. Raises `UnknownSetting` with the nearest right key."""
-    fields = model.model_fields
-    if path[0] not in fields:
-        close = nearest(path[0], [*fields, "broker"] if issubclass(model, BrokerSettings) else fields)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"the keys are {', '.join(sorted(fields))}"
-        raise UnknownSetting(f"{place} is no setting.", next_step=hint)
-    annotation = fields[path[0]].annotation
-    if len(path) == 1:
-        return annotation
-    inner = _model_in(annotation)
-    if inner is None:
-        problem = f"{place} is no setting: {path[0]} has no keys of its own."
-        raise UnknownSetting(problem, next_step=f"set {path[0]}")
-    return _annotation(inner, path[1:], place)
+    annotation: object = None
+    for above, key in zip(("", *path), path, strict=False):
+        if model is None:
+            problem = f"{place} is no setting: {above} has no keys of its own."
+            raise UnknownSetting(problem, next_step=f"set {above}")
+        fields = model.model_fields
+        if key not in fields:
+            close = nearest(key, [*fields, "broker"] if issubclass(model, BrokerSettings) else fields)
+            keys = f"the keys are {', '.join(sorted(fields))}"
+            hint = f"did you mean {' or '.join(close)}?" if close else keys
+            raise UnknownSetting(f"{place} is no setting.", next_step=hint)
+        annotation = fields[key].annotation
+        model = _model_in(annotation)
+    return annotation
 
 
 def _alternatives(annotation: object) -> tuple[object, ...]:
