@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -197,6 +198,26 @@ class Journal:
                 )
 
 
+# --- bodies ------------------------------------------------------------------------------------------
+
+#: Orders by the text they were written as: what is read next is mostly what was written last.
+_parsed: OrderedDict[str, Order] = OrderedDict()
+_PARSED = 1024
+
+
+def body_of(order: Order) -> str:
+    """Return an order as the text that is stored."""
+    body = order.model_dump_json()
+    _parsed[body] = order
+    if len(_parsed) > _PARSED:
+        _parsed.popitem(last=False)
+    return body
+
+
+def _order_of(body: str) -> Order:
+    return _parsed.get(body) or Order.model_validate_json(body)
+
+
 # --- inside a transaction ----------------------------------------------------------------------------
 
 _RECORD = (
@@ -210,7 +231,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         key=row[0],
         fingerprint=row[1],
         state=State(row[2]),
-        order=Order.model_validate_json(row[3]),
+        order=_order_of(row[3]),
         account_id=row[4],
         certainty=row[5],
         reason=row[6],
@@ -293,7 +314,7 @@ def claim(
 
     Raises `IdTaken` where the order id stands for another key.
     """
-    body = order.model_dump_json()
+    body = body_of(order)
     key = order.idempotency_key
     if ticket.attempt == 1:
         taken = _insert(connection, order, print_of, ticket.account_id, State.SENDING, body, now_ns)
@@ -404,7 +425,7 @@ def put(
         " logged_value = ?, certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
         (
             updated.state,
-            order.model_dump_json(),
+            body_of(order),
             order.is_final,
             order.settled,
             str(updated.logged.quantity),

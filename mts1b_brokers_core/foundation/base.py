@@ -125,7 +125,12 @@ class Model(BaseModel):
 
     def evolve(self, **trusted: Any) -> Self:
         """Return a copy with fields changed that are known to be right: no validation, for hot paths."""
-        return super().model_copy(update=trusted)
+        copy = object.__new__(type(self))
+        object.__setattr__(copy, "__dict__", self.__dict__ | trusted)
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | trusted.keys())
+        object.__setattr__(copy, "__pydantic_extra__", None)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy
 
     def __repr__(self) -> str:
         names = self.repr_fields or tuple(type(self).model_fields)

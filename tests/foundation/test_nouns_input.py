@@ -272,3 +272,13 @@ def test_an_instruments_key_names_its_market() -> None:
     )  # fmt: skip
     assert made.key == "AAPL@XNAS"
     assert made.notional(Decimal(3), Decimal("1.5")) == Decimal("4.5")
+
+
+def test_a_trusted_copy_is_a_copy_like_any_other() -> None:
+    order = Order(**LIMIT)
+    evolved = order.evolve(status=OrderStatus.NEW)
+    assert evolved == order.model_copy(update={"status": "new"})
+    assert order.status is None
+    assert evolved.model_fields_set == order.model_fields_set | {"status"}
+    assert Order.model_validate_json(evolved.model_dump_json()) == evolved
+    assert hash(evolved) != hash(order)
