@@ -7,9 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
-from mts1b_brokers_core.foundation.errors import AccountNotChosen, AuthenticationError, PermissionDenied
-from mts1b_brokers_core.foundation.plugin import Check, CheckResult, CheckState
-from mts1b_brokers_core.foundation.protocols import BrokerProtocol
+from mts1b_brokers_core.foundation import BrokerProtocol, Check, CheckResult, CheckState, errors
 from mts1b_brokers_core.platform.clock import RealClock
 
 from .failing import explain_failure
@@ -91,10 +89,10 @@ class _Run:
             evidence["choices"] = list(choices)
         if self.tracebacks:
             evidence["traceback"] = "".join(traceback.format_exception(error))
-        failed = CheckResult(
-            name=name, title=title, state=CheckState.FAILED, text=word, cause=cause, cure=cure
-        )
-        self.add(failed.evolve(evidence=evidence))
+        self.add(CheckResult(
+            name=name, title=title, state=CheckState.FAILED, text=word, cause=cause, cure=cure,
+            evidence=evidence,
+        ))  # fmt: skip
 
     def not_run(self, question: Question, because: str) -> None:
         titles = {row.name: row.failed for row in QUESTIONS}
@@ -104,9 +102,9 @@ class _Run:
     def not_opened(self, error: Exception) -> None:
         """Put what kept the broker from opening on its line: all before was fine, nothing after it runs."""
         line = "api"
-        if isinstance(error, AuthenticationError | PermissionDenied):
+        if isinstance(error, errors.AuthenticationError | errors.PermissionDenied):
             line = "auth"
-        elif isinstance(error, AccountNotChosen):
+        elif isinstance(error, errors.AccountNotChosen):
             line = "account"
         reached = {"api": "the venue answered", "auth": "the login was accepted"}
         for question in self._questions(None):

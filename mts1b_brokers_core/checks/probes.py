@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mts1b_brokers_core.foundation import protocols
-from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation import (
+    BrokerSettings,
+    CheckResult,
+    CheckState,
+    Clock,
+    Connection,
+    protocols,
+)
 from mts1b_brokers_core.foundation.instruments import Instrument, parse_symbol
-from mts1b_brokers_core.foundation.plugin import CheckResult, CheckState, Connection
-from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import RealClock
 
 from .words import amount, milliseconds, money
@@ -30,9 +34,7 @@ _PREFERRED = ("BTC-USD", "AAPL", "SPY", "EUR-USD")
 class Probe:
     """An opened broker under test, and what the checks learn about it."""
 
-    def __init__(
-        self, broker: protocols.BrokerProtocol, symbol: str | None = None, opened_in: float = 0.0
-    ) -> None:
+    def __init__(self, broker: protocols.BrokerProtocol, symbol: str | None, opened_in: float) -> None:
         self.broker = broker
         self.opened_in = opened_in
         self.real = RealClock()

@@ -71,10 +71,8 @@ def _culprit(dist: Any, problem: str, name: str = "", version: str = "") -> Entr
 
 
 def _lines(text: str) -> Iterator[str]:
-    for line in text.splitlines():
-        stripped = line.strip()
-        if stripped and not stripped.startswith("#"):
-            yield stripped
+    lines = (line.strip() for line in text.splitlines())
+    return (line for line in lines if line and not line.startswith("#"))
 
 
 def malformed_line(text: str) -> str | None:

@@ -11,11 +11,8 @@ from typing import Any
 
 import pluggy
 
+from mts1b_brokers_core.foundation import BrokerEvent, BrokerProtocol, BrokerSettings, PluginUnusable
 from mts1b_brokers_core.foundation import plugin as contract
-from mts1b_brokers_core.foundation.errors import PluginUnusable
-from mts1b_brokers_core.foundation.events import BrokerEvent
-from mts1b_brokers_core.foundation.protocols import BrokerProtocol
-from mts1b_brokers_core.foundation.settings import BrokerSettings
 
 from . import hookspecs
 from .records import PluginRefused
@@ -24,6 +21,8 @@ _log = logging.getLogger("mts1b.brokers.plugins")
 
 #: How many events may wait for slow observers; beyond it the newest are dropped and counted.
 QUEUE_LIMIT = 10_000
+
+_Impls = Mapping[str, pluggy.HookImpl]
 
 
 class Facade:
@@ -70,10 +69,9 @@ class Facade:
 
     # --- one plugin --------------------------------------------------------------------------------
 
-    def plugin(self, name: str) -> object | None:
+    def plugin(self, name: str) -> object:
         """Return the registered plugin of a name, or None."""
-        plugin: object | None = self._manager.get_plugin(name)
-        return plugin
+        return self._manager.get_plugin(name)
 
     def has(self, name: str, hook: str) -> bool:
         """True where the plugin implements the hook."""
@@ -84,6 +82,10 @@ class Facade:
         if impl is None:
             raise _unusable(name, hook, f"it implements no {hook}")
         return impl.function(*[given[argument] for argument in impl.argnames])
+
+    def _ask_if(self, name: str, hook: str, **given: Any) -> Sequence[Any]:
+        found: Sequence[Any] = self._ask(name, hook, **given) if self.has(name, hook) else ()
+        return found
 
     def settings_model(self, name: str) -> type[BrokerSettings]:
         """Return the plugin's settings model. Raises `PluginUnusable`."""
@@ -105,11 +107,7 @@ class Facade:
 
     def checks(self, name: str, settings: BrokerSettings) -> Sequence[contract.Check]:
         """Return the plugin's own health checks; none where it has none."""
-        hook = "mts1b_broker_checks"
-        checks: Sequence[contract.Check] = (
-            self._ask(name, hook, settings=settings) if self.has(name, hook) else ()
-        )
-        return checks
+        return self._ask_if(name, "mts1b_broker_checks", settings=settings)
 
     def simulator(self, name: str, options: contract.SimulatorOptions) -> contract.SimulatorServer:
         """Return the venue's simulator, not started. Raises `PluginUnusable` where the plugin has none."""
@@ -118,9 +116,7 @@ class Facade:
 
     def redaction_patterns(self, name: str) -> Sequence[contract.RedactionPattern]:
         """Return what the plugin wants redacted; nothing where it doesn't say."""
-        hook = "mts1b_redaction_patterns"
-        patterns: Sequence[contract.RedactionPattern] = self._ask(name, hook) if self.has(name, hook) else ()
-        return patterns
+        return self._ask_if(name, "mts1b_redaction_patterns")
 
     # --- every plugin ------------------------------------------------------------------------------
 
@@ -175,16 +171,12 @@ def _unusable(name: str, operation: str, cause: str) -> PluginUnusable:
     return PluginUnusable(f"{cause}.", broker=name, operation=operation, state="failed", cause=cause)
 
 
-def _objections(
-    plugin: object, impls: Mapping[str, pluggy.HookImpl], provides: Sequence[str]
-) -> Iterator[tuple[str, str]]:
+def _objections(plugin: object, impls: _Impls, provides: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield each reason why a registered plugin can't stay, and what its author must do."""
+    known = ", ".join(sorted(hookspecs.HOOKS))
     for hook, impl in impls.items():
         if hook not in hookspecs.HOOKS and not impl.optionalhook:
-            yield (
-                f"it implements {hook}, which is no hook",
-                f"the hooks are {', '.join(sorted(hookspecs.HOOKS))}",
-            )
+            yield f"it implements {hook}, which is no hook", f"the hooks are {known}"
         if inspect.iscoroutinefunction(impl.function) or inspect.isasyncgenfunction(impl.function):
             yield f"its {hook} is async, which would never be awaited", f"make {hook} a plain def"
         if impl.hookwrapper or impl.wrapper:

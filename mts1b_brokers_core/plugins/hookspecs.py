@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pluggy import HookimplMarker, HookspecMarker
 
 if TYPE_CHECKING:  # a plugin's module marks its hooks when it is imported, and needs none of these for it
+    from mts1b_brokers_core.foundation import BrokerEvent, BrokerProtocol, BrokerSettings
     from mts1b_brokers_core.foundation import plugin as contract
-    from mts1b_brokers_core.foundation.events import BrokerEvent
-    from mts1b_brokers_core.foundation.protocols import BrokerProtocol
-    from mts1b_brokers_core.foundation.settings import BrokerSettings
 
 #: The name under which plugins mark their hooks.
 PROJECT = "mts1b_brokers"

@@ -38,10 +38,8 @@ def policy_from(environ: Mapping[str, str], table: Mapping[str, Any], place: str
     """
     for key in table:
         if key not in _KEYS:
-            close = nearest(key, _KEYS, most=1) or list(_KEYS)
-            raise UnknownSetting(
-                f"registry.{key} in {place} is no setting.", next_step=f"write {' or '.join(close)}"
-            )
+            cure = f"write {' or '.join(nearest(key, _KEYS, most=1) or _KEYS)}"
+            raise UnknownSetting(f"registry.{key} in {place} is no setting.", next_step=cure)
     allow, deny = (_names(environ, table, key, place) for key in ("allow", "deny"))
     return Policy(allow, deny or frozenset(), _preferences(table, place), _strict(environ, table, place))
 

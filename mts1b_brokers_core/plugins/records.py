@@ -31,11 +31,6 @@ class PluginState(StrEnum):
     READY = "ready"
     LOADED = "loaded"
 
-    @property
-    def usable(self) -> bool:
-        """True where the plugin can be opened."""
-        return self in (PluginState.READY, PluginState.LOADED)
-
 
 class Verdict(NamedTuple):
     """Why a plugin is not usable, and what to do about it."""
@@ -77,7 +72,7 @@ class Record:
     @property
     def usable(self) -> bool:
         """True where the plugin can be opened."""
-        return self.state.usable
+        return self.state in (PluginState.READY, PluginState.LOADED)
 
     @property
     def environments(self) -> tuple[str, ...]:
@@ -131,12 +126,9 @@ class Record:
         """Return the error that says why this plugin can't be used."""
         return PluginUnusable(
             f"the plugin of {self.distribution} {self.version} is {self.state}: {self.cause}.",
-            broker=self.name,
-            operation=operation,
+            broker=self.name, operation=operation, state=str(self.state), cause=self.cause,
             next_step=self.remedy or f"see `mts mts1b-brokers why {self.name}`",
-            state=str(self.state),
-            cause=self.cause,
-        )
+        )  # fmt: skip
 
 
 # --- verdicts: from a record to the reason why not ----------------------------------------------------
@@ -148,13 +140,11 @@ def judge_entry(entry: Entry, policy: Policy) -> Verdict | None:
     if entry.problem:
         remedy = f"pip install --force-reinstall --no-deps {who}, or pip uninstall {who}"
         return Verdict(PluginState.BAD_METADATA, entry.problem, remedy)
-    kind = "deny" if who in policy.deny else "allow"
+    kind, word = ("deny", "on") if who in policy.deny else ("allow", "not on")
     if kind == "allow" and (policy.allow is None or who in policy.allow):
         return None
     remedy = f"change MTS1B_BROKERS_{kind.upper()} or registry.{kind} in the configuration"
-    return Verdict(
-        PluginState.DENIED, f"{who} is {'' if kind == 'deny' else 'not '}on the {kind} list", remedy
-    )
+    return Verdict(PluginState.DENIED, f"{who} is {word} the {kind} list", remedy)
 
 
 def judge_head(head: ManifestHead, record: Record) -> Verdict | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import pkgutil
 import re
 import sys
 import threading
@@ -33,7 +34,6 @@ class Registry:
         self.policy = policy or Policy()
         self._records: tuple[Record, ...] = ()
         self._names: Mapping[str, Record] = {}
-        self._scanned = False
         self._lock = threading.RLock()
 
     @cached_property
@@ -57,7 +57,6 @@ class Registry:
             self._judge(fresh)
             self._records = tuple(sorted(fresh, key=lambda row: (row.name, row.distribution)))
             self._names = names_of(self._records, self.policy)
-            self._scanned = True
         if self.policy.strict:
             for record in self._records:
                 if not record.usable and record.state is not PluginState.DENIED:
@@ -79,22 +78,18 @@ class Registry:
 
         Raises `BrokerNotInstalled` with the nearest names, or `PluginUnusable` with the cause.
         """
-        if not self._scanned or name not in self._names:
+        if name not in self._names:
             self.records()
-        record = self._names.get(name)
-        if record is not None:
-            return record
-        unusable = [row for row in self._records if name in row.words]
-        if unusable:
-            raise unusable[0].unusable("find")
-        raise self._not_installed(name)
-
-    def _not_installed(self, name: str) -> BrokerNotInstalled:
+        if name in self._names:
+            return self._names[name]
+        for record in self._records:
+            if name in record.words:
+                raise record.unusable("find")
         installed = ", ".join(record.name for record in self._records if record.usable)
         close = " or ".join(nearest(name.lower(), self._names))
         install = f"pip install mts1b-broker-{name.lower()}"
         have = f"installed: {installed}" if installed else "no broker is installed"
-        return BrokerNotInstalled(
+        raise BrokerNotInstalled(
             f"no installed distribution provides {name!r} ({have}).", broker=name, operation="find",
             next_step=f"did you mean {close}? Otherwise: {install}" if close else install,
         )  # fmt: skip
@@ -105,20 +100,20 @@ class Registry:
         A load that failed is tried again: what was missing may have been installed meanwhile.
         """
         with self._lock:
+            if record.state is PluginState.FAILED:
+                importlib.invalidate_caches()
             if record.state in (PluginState.READY, PluginState.FAILED):
                 self._load(record)
-            plugin = self.facade.plugin(record.name)
-            if record.state is not PluginState.LOADED or plugin is None:
+            if record.state is not PluginState.LOADED:
                 raise record.unusable("load")
-            return plugin
+            return self.facade.plugin(record.name)
 
     def _load(self, record: Record) -> None:
         provides = record.head.provides if record.head else ()
-        if record.state is PluginState.FAILED:
-            importlib.invalidate_caches()
+        module = record.value if ":" in record.value else f"{record.value}:"
         try:
             with _kept_in_hand():
-                plugin = _import(record.value)
+                plugin = pkgutil.resolve_name(module)
                 self.facade.add(record.name, plugin, [what for what in provides if what != "checks"])
         except (Exception, SystemExit) as error:
             record.traceback = "" if isinstance(error, PluginRefused) else traceback.format_exc()
@@ -128,12 +123,6 @@ class Registry:
 
 
 _SETTLED = (PluginState.LOADED, PluginState.FAILED)
-
-
-def _import(value: str) -> object:
-    module, _, attribute = value.partition(":")
-    plugin: object = importlib.import_module(module)
-    return getattr(plugin, attribute) if attribute else plugin
 
 
 @contextlib.contextmanager

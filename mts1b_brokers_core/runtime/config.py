@@ -76,9 +76,8 @@ def _read(path: Path, named_by: str) -> Mapping[str, Any]:
 def _checked(data: Mapping[str, Any], place: str, environ: Mapping[str, str]) -> Config:
     for key in data:
         if key not in _TABLES:
-            close = nearest(key, _TABLES, most=1) or list(_TABLES)
-            words = " or ".join(f"[{word}]" for word in close)
-            raise UnknownSetting(f"[{key}] in {place} is no table we know.", next_step=f"write {words}")
+            cure = " or ".join(f"[{word}]" for word in nearest(key, _TABLES, most=1) or _TABLES)
+            raise UnknownSetting(f"[{key}] in {place} is no table we know.", next_step=f"write {cure}")
     brokers = _table(data.get("brokers", {}), "brokers", place)
     for name, values in brokers.items():
         _table(values, f"brokers.{name}", place)

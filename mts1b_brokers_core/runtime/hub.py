@@ -8,10 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mts1b_brokers_core.foundation import errors
-from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.orders import Order
-from mts1b_brokers_core.foundation.plugin import Run
+from mts1b_brokers_core.foundation import Clock, Order, Run, errors
 from mts1b_brokers_core.plugins.registry import Registry, registry
 
 from .config import Config, ConfigSource, load_config
@@ -61,12 +58,9 @@ class BrokerHub:
 
     @classmethod
     def from_config(
-        cls,
-        source: ConfigSource = None,
-        *,
-        clock: Clock | None = None,
+        cls, source: ConfigSource = None, *, clock: Clock | None = None,
         environ: Mapping[str, str] = os.environ,
-    ) -> Self:
+    ) -> Self:  # fmt: skip
         """Read a configuration file or mapping, by default the user's own file; nothing is opened yet.
 
         Raises `ConfigurationError`, `UnknownSetting` where the file as a whole can't be used.
@@ -159,9 +153,9 @@ class BrokerHub:
             have = ", ".join(self._config.instances) or "none"
             raise errors.UnknownInstance(
                 f"no instance {instance!r} is configured in {self._config.place}; there are: {have}.",
-                operation="find",
                 next_step=f"did you mean {' or '.join(close)}?" if close else f"add [brokers.{instance}]",
-            )
+                operation="find",
+            )  # fmt: skip
         row = self._status.get(instance)
         if row is None or row.error is None:
             raise errors.BrokerClosed("the hub is not open.", broker=instance, operation="find")
@@ -182,30 +176,27 @@ class BrokerHub:
         """
         broker = self[instance]
         claimed: list[str] = []
+        free = True
         try:
             for key in (order.idempotency_key, *(child.idempotency_key for child in order.attached)):
-                holder = self._keys.get(key) or await self._holder(key, instance) or instance
-                if key not in self._keys and holder == instance:
+                holder = self._keys.get(key) or await self._holder(key, instance)
+                if holder is None and key not in self._keys:  # another submit may have come meanwhile
                     self._keys[key] = instance
                     claimed.append(key)
-                holder = self._keys.get(key, holder)
+                holder = holder or self._keys[key]
                 if holder != instance:
-                    raise _held(key, holder, instance, order)
-        except BaseException:
-            self._release(claimed)
-            raise
-        try:
+                    raise errors.IdempotencyConflict(
+                        f"the idempotency key {key!r} belongs to an order at {holder}.",
+                        broker=instance, operation="submit", order=order, reason="duplicate_key",
+                    )  # fmt: skip
+            free = hasattr(broker, "outcome")  # whose journal answers for the key from now on
             return await broker.submit(order, **options)
         except errors.OrderDenied:  # nothing was sent
-            self._release(claimed)
+            free = True
             raise
         finally:
-            if hasattr(broker, "outcome"):  # its journal answers from now on
-                self._release(claimed)
-
-    def _release(self, keys: list[str]) -> None:
-        for key in keys:
-            self._keys.pop(key, None)
+            for key in claimed if free else ():
+                self._keys.pop(key, None)
 
     async def _holder(self, key: str, instance: str) -> str | None:
         """Ask the other instances' journals for a key; one that is closed meanwhile holds nothing."""
@@ -221,13 +212,3 @@ class BrokerHub:
                 return other
             return other
         return None
-
-
-def _held(key: str, holder: str, instance: str, order: Order) -> errors.IdempotencyConflict:
-    return errors.IdempotencyConflict(
-        f"the idempotency key {key!r} belongs to an order at {holder}.",
-        broker=instance,
-        operation="submit",
-        order=order,
-        reason="duplicate_key",
-    )

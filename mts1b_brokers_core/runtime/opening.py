@@ -9,11 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import BrokerError, ConfigurationError, EnvironmentNotChosen
-from mts1b_brokers_core.foundation.plugin import Services, SimulatorOptions
-from mts1b_brokers_core.foundation.protocols import BrokerProtocol
-from mts1b_brokers_core.foundation.settings import BrokerSettings
+from mts1b_brokers_core.foundation import BrokerProtocol, BrokerSettings, Clock, Services, errors
+from mts1b_brokers_core.foundation.plugin import SimulatorOptions
 from mts1b_brokers_core.plugins.records import Record
 from mts1b_brokers_core.plugins.registry import Registry, registry
 
@@ -61,12 +58,12 @@ class Resolved:
             return declared[0]
         if given is None:
             where = f"pass environment=..., set {variable(self.instance, 'environment')}"
-            raise EnvironmentNotChosen(
+            raise errors.EnvironmentNotChosen(
                 f"no environment was chosen; there are {choices}.", broker=self.instance, operation="open",
                 choices=offered, next_step=f"{where}, or `environment` in the configuration",
             )  # fmt: skip
         if given.value not in offered:
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"the environment {given.value!r} is not offered; there are {choices}.", broker=self.instance,
                 operation="open", choices=offered, next_step=f"choose among {choices}",
             )  # fmt: skip
@@ -74,9 +71,8 @@ class Resolved:
 
     def served(self, environment: str) -> bool:
         """True where the runtime itself starts the simulator that the plugin ships."""
-        return environment == "simulator" and self.registry.facade.has(
-            self.record.name, "mts1b_broker_simulator"
-        )
+        ships_one = self.registry.facade.has(self.record.name, "mts1b_broker_simulator")
+        return environment == "simulator" and ships_one
 
     def settings(self, environment: str, simulator: Mapping[str, object] | None = None) -> BrokerSettings:
         """Return the typed settings; the simulator's own come before variables and file."""
@@ -112,7 +108,7 @@ def _named(request: Request, config: Config, plugins: Registry) -> tuple[str, Re
     if instance in config.instances or environ.get(variable(instance, "broker")):
         configured = broker_of(instance, config, environ)
         if configured != record.name and plugins.get(configured) is not record:
-            raise ConfigurationError(
+            raise errors.ConfigurationError(
                 f"the instance {instance} is configured for {configured}, not for {record.name}.",
                 broker=instance, operation="open",
                 next_step=f"open {configured!r}, or pass another instance=",
@@ -160,7 +156,7 @@ class Opening:
                 object.__setattr__(broker, "close", self._stack.aclose)
             except AttributeError:
                 await self._stack.aclose()
-                raise BrokerError(
+                raise errors.BrokerError(
                     f"a {type(broker).__name__} has no close and takes no attributes.", operation="open",
                     next_step="open it with `async with open_broker(...)`",
                 ) from None  # fmt: skip
@@ -171,13 +167,15 @@ class Opening:
         where = self.request.instance or self.request.name
         try:
             if self._used:
-                raise ConfigurationError("this opening was used already.", next_step="call open_broker again")
+                raise errors.ConfigurationError(
+                    "this opening was used already.", next_step="call open_broker again"
+                )
             self._used = True
             async with AsyncExitStack() as stack:
                 opened = await _open(self.request, stack)
                 self._stack = stack.pop_all()
                 return opened
-        except BrokerError as error:
+        except errors.BrokerError as error:
             error.located(broker=where, operation="open")
             raise
         except Exception as error:
@@ -208,15 +206,10 @@ async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol
 
 
 def open_broker(
-    name: str,
-    *,
-    environment: str | None = None,
-    config: ConfigSource = None,
-    state_path: str | Path | None = None,
-    clock: Clock | None = None,
-    instance: str | None = None,
+    name: str, *, environment: str | None = None, config: ConfigSource = None,
+    state_path: str | Path | None = None, clock: Clock | None = None, instance: str | None = None,
     **settings: Any,
-) -> Opening:
+) -> Opening:  # fmt: skip
     """Open a broker by its name, or by the name of a configured instance.
 
     `async with open_broker("paper") as broker:` closes it at the end; `broker = await

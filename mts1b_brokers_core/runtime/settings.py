@@ -34,6 +34,10 @@ class Given:
     place: str
 
 
+#: The strongest value given for each setting.
+Found = Mapping[Path_, Given]
+
+
 class SettingRow(NamedTuple):
     """One setting as `config --explain` shows it; secrets are redacted."""
 
@@ -78,7 +82,7 @@ def gather(
     return found
 
 
-def build(model: type[BrokerSettings], instance: str, found: Mapping[Path_, Given]) -> BrokerSettings:
+def build(model: type[BrokerSettings], instance: str, found: Found) -> BrokerSettings:
     """Make the typed settings. Raises `ConfigurationError` naming field and place; no secret is shown."""
     values: dict[str, Any] = {}
     for path, given in found.items():
@@ -89,10 +93,12 @@ def build(model: type[BrokerSettings], instance: str, found: Mapping[Path_, Give
     try:
         return model.model_validate(values)
     except InvalidInput as error:
-        wrong = [given for path, given in found.items() if _touches(path, error.fields)]
+        fields = [f"{field}." for field in error.fields]
+        given_by = {f"{'.'.join(path)}.": given.place for path, given in found.items()}
+        wrong = {place for start, place in given_by.items() if any(name.startswith(start) for name in fields)}
         cure = error.next_step
         if wrong:
-            cure = f"correct {' and '.join(sorted(given.place for given in wrong))}"
+            cure = f"correct {' and '.join(sorted(wrong))}"
         elif error.fields:
             missing = " and ".join(variable(instance, *name.split(".")) for name in error.fields)
             cure = f"set {missing}, or the key in the file"
@@ -103,14 +109,7 @@ def build(model: type[BrokerSettings], instance: str, found: Mapping[Path_, Give
         raise ConfigurationError(text, broker=instance, operation="settings", next_step=cure) from None
 
 
-def _touches(path: Path_, fields: tuple[str, ...]) -> bool:
-    name = ".".join(path)
-    return any(field == name or field.startswith(f"{name}.") for field in fields)
-
-
-def explain_rows(
-    model: type[BaseModel], found: Mapping[Path_, Given], prefix: Path_ = ()
-) -> list[SettingRow]:
+def explain_rows(model: type[BaseModel], found: Found, prefix: Path_ = ()) -> list[SettingRow]:
     """List every setting as it was given, secrets redacted, and where it came from; wrong values too."""
     rows: list[SettingRow] = []
     for name, info in model.model_fields.items():
