@@ -6,10 +6,7 @@ take a `connection` run inside one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -23,69 +20,10 @@ from mts1b_brokers_core.foundation.orders import Fill, Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.sqlite import SqliteStore
 
+from .bodies import body_of, order_of
 from .merge import Logged
 from .port import OrderRef, Ticket
-
-APPLICATION_ID = 0x4D54534A  # "MTSJ"
-
-MIGRATIONS = (
-    """
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-    CREATE TABLE orders (
-        key TEXT PRIMARY KEY,
-        order_id TEXT NOT NULL,
-        account_id TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        state TEXT NOT NULL,
-        certainty TEXT,
-        reason TEXT,
-        words TEXT,
-        cancel_wanted INTEGER NOT NULL DEFAULT 0,
-        final INTEGER NOT NULL DEFAULT 0,
-        settled INTEGER NOT NULL DEFAULT 0,
-        logged_quantity TEXT NOT NULL DEFAULT '0',
-        logged_value TEXT NOT NULL DEFAULT '0',
-        body TEXT NOT NULL,
-        created_ns INTEGER NOT NULL,
-        updated_ns INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX orders_unsettled ON orders (state, created_ns) WHERE settled = 0;
-    CREATE INDEX orders_created ON orders (created_ns);
-    CREATE TABLE names (
-        account_id TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL,
-        PRIMARY KEY (account_id, name, kind)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE attempts (
-        key TEXT NOT NULL,
-        n INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        token TEXT,
-        t0_ns INTEGER NOT NULL,
-        not_after_ns INTEGER,
-        owner TEXT NOT NULL,
-        body TEXT NOT NULL,
-        outcome TEXT,
-        cause TEXT,
-        PRIMARY KEY (key, n)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX attempts_t0 ON attempts (t0_ns);
-    CREATE TABLE log (
-        "offset" INTEGER PRIMARY KEY,
-        seq INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        account_id TEXT,
-        fill_id TEXT,
-        broker_order_id TEXT,
-        body TEXT NOT NULL
-    ) STRICT;
-    CREATE UNIQUE INDEX log_fills ON log (account_id, fill_id) WHERE fill_id IS NOT NULL;
-    CREATE INDEX log_seq ON log (seq);
-    CREATE INDEX log_order ON log (broker_order_id) WHERE fill_id IS NOT NULL;
-    CREATE TABLE consumers (
-        name TEXT NOT NULL, stream TEXT NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (name, stream)
-    ) STRICT, WITHOUT ROWID;
-    """,
-)
+from .schema import APPLICATION_ID, MIGRATIONS
 
 
 class Name(IntEnum):
@@ -148,16 +86,6 @@ class Attempt:
     body: str
 
 
-def fingerprint(order: Order, account_id: str) -> str:
-    """Return a digest of the terms: equal for a true retry, whatever its order id.
-
-    An order that names no account is one for `account_id`.
-    """
-    terms = order.terms() | {"account_id": order.account_id or account_id}
-    text = json.dumps(terms, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 class Journal:
     """The store of one broker instance, in a file or in memory."""
 
@@ -198,26 +126,6 @@ class Journal:
                 )
 
 
-# --- bodies ------------------------------------------------------------------------------------------
-
-#: Orders by the text they were written as: what is read next is mostly what was written last.
-_parsed: OrderedDict[str, Order] = OrderedDict()
-_PARSED = 1024
-
-
-def body_of(order: Order) -> str:
-    """Return an order as the text that is stored."""
-    body = order.model_dump_json()
-    _parsed[body] = order
-    if len(_parsed) > _PARSED:
-        _parsed.popitem(last=False)
-    return body
-
-
-def _order_of(body: str) -> Order:
-    return _parsed.get(body) or Order.model_validate_json(body)
-
-
 # --- inside a transaction ----------------------------------------------------------------------------
 
 _RECORD = (
@@ -231,7 +139,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         key=row[0],
         fingerprint=row[1],
         state=State(row[2]),
-        order=_order_of(row[3]),
+        order=order_of(row[3]),
         account_id=row[4],
         certainty=row[5],
         reason=row[6],

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -24,18 +23,20 @@ from mts1b_brokers_core.foundation.errors import (
 )
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.instruments import Instrument
-from mts1b_brokers_core.foundation.orders import Order, OrderStatus
+from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal
+from .bodies import fingerprint
 from .eventlog import Appender, EventLog
 from .gates import Gatekeeper
 from .instruments import InstrumentCache
-from .journal import Journal, Name, Record, State, fingerprint
-from .merge import Logged, apply, unfilled
+from .journal import Journal, Name, Record, State
+from .merge import Logged
+from .outcomes import as_sent, certainty_of, outcome_of, still_tells
 from .ownership import Owner
-from .port import Ack, NotPlaced, OrderView, PlaceResult, Rejected, Ticket, Unknown, VenuePort
+from .port import Ack, NotPlaced, OrderView, PlaceResult, Ticket, Unknown, VenuePort
 from .resolver import Resolver
 from .tokens import venue_token
 from .writing import bind_children, write_order
@@ -313,25 +314,27 @@ class Submission:
     ) -> Record:
         record = journal.get(connection, ticket.order.idempotency_key)
         assert record is not None
-        state, order, reason, words = _outcome(record.order, ticket, result, self._port.profile.reopens)
-        if record.state is State.DUPLICATE or not (isinstance(result, Ack) or _open(record.state, result)):
+        state, order, reason, words = outcome_of(record.order, ticket, result, self._port.profile.reopens)
+        if record.state is State.DUPLICATE or not (
+            isinstance(result, Ack) or still_tells(record.state, result)
+        ):
             # What was seen of the order at the venue meanwhile outweighs an answer that is none.
-            state, order = record.state, _sent(record.order, ticket)
+            state, order = record.state, as_sent(record.order, ticket)
         cause = result.cause if isinstance(result, (NotPlaced, Unknown)) else (words or "")
         journal.finish_attempt(connection, record.key, ticket.attempt, str(state), cause)
         written = write_order(
             connection, log, record, order, logged=record.logged, state=state, reason=reason, words=words,
-            certainty=_certainty(state),
+            certainty=certainty_of(state),
         )  # fmt: skip
         if isinstance(result, Ack) and order.attached:
             bind_children(connection, log, written, result.children)
         return written
 
     def _remembered(self, ticket: Ticket, result: PlaceResult) -> Record:
-        state, order, reason, words = _outcome(ticket.order, ticket, result, self._port.profile.reopens)
+        state, order, reason, words = outcome_of(ticket.order, ticket, result, self._port.profile.reopens)
         return Record(
             key=order.idempotency_key, fingerprint=fingerprint(order, self._account_id), state=state,
-            order=order, account_id=self._account_id, certainty=_certainty(state), reason=reason,
+            order=order, account_id=self._account_id, certainty=certainty_of(state), reason=reason,
             words=words, cancel_wanted=False, settled=False, logged=Logged(),
         )  # fmt: skip
 
@@ -386,39 +389,6 @@ _UNKNOWN_WORDS = {
     State.AMBIGUOUS: "more than one venue order fits; a person must say which",
     State.DUPLICATE: "the venue holds more than one order under this key; a person must look",
 }
-
-
-def _sent(order: Order, ticket: Ticket) -> Order:
-    return order.evolve(
-        account_id=ticket.account_id, submitted_at=ticket.t0, adjustments=ticket.order.adjustments
-    )
-
-
-def _open(state: State, result: PlaceResult) -> bool:
-    """Tell whether an answer other than an acknowledgement still says something about the key."""
-    return state is State.SENDING or (state is State.UNKNOWN and not isinstance(result, NotPlaced))
-
-
-def _certainty(state: State) -> str | None:
-    return "proven" if state is State.NOT_PLACED else None
-
-
-def _outcome(
-    known: Order, ticket: Ticket, result: PlaceResult, reopens: frozenset[OrderStatus]
-) -> tuple[State, Order, str | None, str | None]:
-    """Return the state, order, reason and words that a reply means: pure."""
-    order = _sent(known, ticket)
-    if isinstance(result, Ack):
-        view = result.echo or OrderView(result.ref, OrderStatus.NEW)
-        if view.ref.broker_order_id is None:
-            view = replace(view, ref=result.ref)
-        return State.CONFIRMED, apply(order, unfilled(view), reopens=reopens), None, None
-    if isinstance(result, Rejected):
-        refused = order.evolve(status=OrderStatus.REJECTED, reason=result.reason)
-        return State.REJECTED, refused, result.reason, result.words
-    if isinstance(result, NotPlaced):
-        return State.NOT_PLACED, order.evolve(status=None), None, result.cause
-    return State.UNKNOWN, order.evolve(status=OrderStatus.UNKNOWN), None, result.cause
 
 
 def _being_cancelled() -> bool:

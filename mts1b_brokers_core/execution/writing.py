@@ -9,8 +9,9 @@ from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 
 from . import journal
+from .bodies import fingerprint
 from .eventlog import Appender
-from .journal import Record, State, fingerprint
+from .journal import Record, State
 from .merge import Logged, apply
 from .port import OrderRef, OrderView
 
