@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
 
@@ -137,12 +137,11 @@ class _Run:
             own = self.own(broker)
         except Exception as error:  # noqa: BLE001 - somebody else's code
             self.fail("checks", "its own checks", error)
-        for check in own:
-            yield Question(check.name, check.name, check.name, ("api",), _asking(check))
+        yield from map(_own_question, own)
 
 
-def _asking(check: Check) -> Callable[[Probe], Awaitable[CheckResult]]:
-    return lambda probe: check.run(probe.broker)
+def _own_question(check: Check) -> Question:
+    return Question(check.name, check.name, check.name, ("api",), lambda probe: check.run(probe.broker))
 
 
 def _unless_late(error: Exception, limit: float) -> Exception:

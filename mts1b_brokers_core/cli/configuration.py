@@ -50,10 +50,8 @@ def _instances(target: Target) -> None:
 
 
 def _one(target: Target, *, explain: bool) -> None:
-    from mts1b_brokers_core.runtime.settings import explain_rows
-
     resolved = target.resolve()
-    rows = explain_rows(resolved.model, resolved.found)
+    rows = resolved.explain()
     if target.as_json:
         fields: list[dict[str, Any]] = [
             {

@@ -39,12 +39,9 @@ class Rounding(StrEnum):
 
 
 _ROUNDING = {
-    Rounding.DOWN: ROUND_DOWN,
-    Rounding.UP: ROUND_UP,
-    Rounding.FLOOR: ROUND_FLOOR,
-    Rounding.CEILING: ROUND_CEILING,
-    Rounding.NEAREST: ROUND_HALF_EVEN,
-}
+    Rounding.DOWN: ROUND_DOWN, Rounding.UP: ROUND_UP, Rounding.FLOOR: ROUND_FLOOR,
+    Rounding.CEILING: ROUND_CEILING, Rounding.NEAREST: ROUND_HALF_EVEN,
+}  # fmt: skip
 
 
 class SymbolText(NamedTuple):

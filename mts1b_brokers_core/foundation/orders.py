@@ -134,13 +134,8 @@ class Adjustment(Model):
 #: What a caller may allow to be adjusted; without it a difference is a denial.
 Adjustable = Literal["price", "quantity", "time_in_force", "post_only", "session"]
 
-_PRICES: dict[OrderType, tuple[bool, bool]] = {  # limit price, stop price
-    OrderType.MARKET: (False, False),
-    OrderType.LIMIT: (True, False),
-    OrderType.STOP: (False, True),
-    OrderType.STOP_LIMIT: (True, True),
-    OrderType.TRAILING_STOP: (False, False),
-}
+_LIMIT_PRICED = frozenset({OrderType.LIMIT, OrderType.STOP_LIMIT})
+_STOP_PRICED = frozenset({OrderType.STOP, OrderType.STOP_LIMIT})
 
 #: The fields that make an order what it is; a retry under the same key must repeat them.
 TERMS = (
@@ -349,9 +344,8 @@ def _size_problem(order: Order) -> str | None:
 
 
 def _price_problem(order: Order) -> str | None:
-    wants_limit, wants_stop = _PRICES[order.order_type]
-    for name, wanted in (("limit_price", wants_limit), ("stop_price", wants_stop)):
-        given = getattr(order, name) is not None
+    for name, kinds in (("limit_price", _LIMIT_PRICED), ("stop_price", _STOP_PRICED)):
+        wanted, given = order.order_type in kinds, getattr(order, name) is not None
         if wanted and not given:
             return f"a {order.order_type} order needs a {name}."
         if given and not wanted and order.order_type is not OrderType.TRAILING_STOP:

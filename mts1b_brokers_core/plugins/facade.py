@@ -48,7 +48,8 @@ class Facade:
         try:
             self._manager.register(plugin, name=name)
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginRefused(str(error).replace("\n", " "), "correct the hook's signature") from None
+            cause = str(error).replace("\n", " ")
+            raise PluginRefused(cause, next_step="correct the hook's signature") from None
         callers = self._manager.get_hookcallers(plugin) or []
         found = {caller.name: caller.get_hookimpls() for caller in callers}
         impls = {hook: impl for hook, all_ in found.items() for impl in all_ if impl.plugin is plugin}
@@ -57,7 +58,7 @@ class Facade:
             self._manager.unregister(name=name)
             for misspelt in impls.keys() - hookspecs.HOOKS:
                 delattr(self._manager.hook, misspelt)
-            raise PluginRefused(*objection)
+            raise PluginRefused(objection[0], next_step=objection[1])
         self._table |= {(hook, name): impl for hook, impl in impls.items()}
         if "mts1b_event" in impls:
             self._observers = (*self._observers, name)

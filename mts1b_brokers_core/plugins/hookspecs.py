@@ -58,7 +58,6 @@ def mts1b_event(event: BrokerEvent) -> None:
 REQUIRED = {
     "broker": ("mts1b_broker_settings", "mts1b_broker_create"),
     "simulator": ("mts1b_broker_simulator",),
-    "checks": ("mts1b_broker_checks",),
 }
 
 #: Every hook there is.

@@ -6,15 +6,13 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 
-from mts1b_brokers_core.foundation.errors import BrokerError
+from mts1b_brokers_core.foundation.errors import PluginError
 
 FILE = "capabilities.toml"
 
 
-class ManifestMissing(BrokerError):
+class ManifestMissing(PluginError):
     """The manifest can't be found or read; nothing was imported."""
-
-    code = "manifest_missing"
 
 
 def read_manifest(value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,13 @@ from mts1b_brokers_core.foundation.errors import ConfigurationError, UnknownSett
 
 from ._metadata import canonical
 
-_KEYS = ("allow", "deny", "prefer", "strict")
+_FORMS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "allow": (lambda value: value is None or _all_text(value, list), "a list of distribution names"),
+    "deny": (lambda value: value is None or _all_text(value, list), "a list of distribution names"),
+    "prefer": (lambda value: _all_text(value, Mapping), "a table of broker = distribution"),
+    "strict": (lambda value: isinstance(value, bool), "true or false"),
+}
+_SWITCH = {"": None, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,40 +42,29 @@ def policy_from(environ: Mapping[str, str], table: Mapping[str, Any], place: str
 
     Raises `UnknownSetting` and `ConfigurationError`.
     """
-    for key in table:
-        if key not in _KEYS:
-            cure = f"write {' or '.join(nearest(key, _KEYS, most=1) or _KEYS)}"
+    for key, value in table.items():
+        if key not in _FORMS:
+            cure = f"write {' or '.join(nearest(key, _FORMS, most=1) or _FORMS)}"
             raise UnknownSetting(f"registry.{key} in {place} is no setting.", next_step=cure)
-    allow, deny = (_names(environ, table, key, place) for key in ("allow", "deny"))
-    return Policy(allow, deny or frozenset(), _preferences(table, place), _strict(environ, table, place))
+        fits, form = _FORMS[key]
+        if not fits(value):
+            raise ConfigurationError(f"registry.{key} in {place} is {value!r}, not {form}.")
+    allow, deny = (
+        _names(environ.get(f"MTS1B_BROKERS_{key.upper()}", ""), table.get(key)) for key in ("allow", "deny")
+    )
+    prefer = sorted((broker, canonical(value)) for broker, value in table.get("prefer", {}).items())
+    switch = environ.get("MTS1B_BROKERS_STRICT", "").strip().lower()
+    if switch not in _SWITCH:
+        raise ConfigurationError(f"MTS1B_BROKERS_STRICT is {switch!r}, expected 1 or 0.")
+    on = _SWITCH[switch]
+    return Policy(allow, deny or frozenset(), tuple(prefer), table.get("strict", False) if on is None else on)
 
 
-def _names(
-    environ: Mapping[str, str], table: Mapping[str, Any], key: str, place: str
-) -> frozenset[str] | None:
-    variable = environ.get(f"MTS1B_BROKERS_{key.upper()}", "").strip()
-    listed = variable.split(",") if variable else table.get(key)
-    if listed is None:
-        return None
-    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
-        raise ConfigurationError(f"registry.{key} in {place} is not a list of distribution names.")
-    return frozenset(canonical(name.strip()) for name in listed if name.strip())
+def _names(variable: str, listed: list[str] | None) -> frozenset[str] | None:
+    names = variable.split(",") if variable.strip() else listed
+    return None if names is None else frozenset(canonical(name.strip()) for name in names if name.strip())
 
 
-def _preferences(table: Mapping[str, Any], place: str) -> tuple[tuple[str, str], ...]:
-    prefer = table.get("prefer", {})
-    if not isinstance(prefer, Mapping) or not all(isinstance(value, str) for value in prefer.values()):
-        raise ConfigurationError(f"registry.prefer in {place} is not a table of broker = distribution.")
-    return tuple(sorted((broker, canonical(value)) for broker, value in prefer.items()))
-
-
-def _strict(environ: Mapping[str, str], table: Mapping[str, Any], place: str) -> bool:
-    variable = environ.get("MTS1B_BROKERS_STRICT", "").strip().lower()
-    if variable:
-        if variable not in {"1", "true", "yes", "0", "false", "no"}:
-            raise ConfigurationError(f"MTS1B_BROKERS_STRICT is {variable!r}, expected 1 or 0.")
-        return variable in {"1", "true", "yes"}
-    strict = table.get("strict", False)
-    if not isinstance(strict, bool):
-        raise ConfigurationError(f"registry.strict in {place} is {strict!r}, expected true or false.")
-    return strict
+def _all_text(value: Any, kind: type) -> bool:
+    rows = value.values() if isinstance(value, Mapping) else value
+    return isinstance(value, kind) and all(isinstance(row, str) for row in rows)

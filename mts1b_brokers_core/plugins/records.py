@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from mts1b_brokers_core.foundation.errors import InvalidInput, PluginUnusable
+from mts1b_brokers_core.foundation.errors import InvalidInput, PluginError, PluginUnusable
 from mts1b_brokers_core.foundation.manifest import ManifestHead, parse_head
 
 from ._metadata import Entry, canonical
@@ -40,12 +40,8 @@ class Verdict(NamedTuple):
     remedy: str = ""
 
 
-class PluginRefused(Exception):
-    """A module that can't serve as a plugin; the message says why, `remedy` what its author must do."""
-
-    def __init__(self, cause: str, remedy: str) -> None:
-        super().__init__(cause)
-        self.remedy = remedy
+class PluginRefused(PluginError):
+    """A module that can't serve as a plugin: `next_step` says what its author must do."""
 
 
 class Record:
@@ -55,7 +51,7 @@ class Record:
     read and imported when first asked for; both raise `PluginUnusable` where that can't be.
     """
 
-    def __init__(self, entry: Entry, registry: Registry | None = None) -> None:
+    def __init__(self, entry: Entry, registry: Registry) -> None:
         self.entry = entry
         self.distribution, self.version, self.name, self.value, _ = entry
         self.name = self.name or self.distribution
@@ -118,8 +114,6 @@ class Record:
     @property
     def plugin(self) -> object:
         """The plugin's module, imported on first use. Raises `PluginUnusable` where that fails."""
-        if self._registry is None:
-            raise self.unusable("load")
         return self._registry.load(self)
 
     def unusable(self, operation: str) -> PluginUnusable:
@@ -180,12 +174,11 @@ def judge_conflicts(records: Iterable[Record], policy: Policy) -> Iterator[tuple
 
 def names_of(records: Iterable[Record], policy: Policy) -> Mapping[str, Record]:
     """Map every name and alias of the records that can be loaded, or tried again, to its record."""
-    owners: dict[str, Record] = {}
     standing = (record for record in records if record.usable or record.state is PluginState.FAILED)
-    for word, claimants in _claims(standing).items():
-        preferred = [record for record in claimants if record.distribution == policy.preferred(word)]
-        owners[word] = (preferred or claimants)[0]
-    return owners
+    return {
+        word: next((row for row in rows if row.distribution == policy.preferred(word)), rows[0])
+        for word, rows in _claims(standing).items()
+    }
 
 
 def _claims(records: Iterable[Record]) -> dict[str, list[Record]]:

@@ -114,7 +114,7 @@ class Registry:
         try:
             with _kept_in_hand():
                 plugin = pkgutil.resolve_name(module)
-                self.facade.add(record.name, plugin, [what for what in provides if what != "checks"])
+                self.facade.add(record.name, plugin, provides)
         except (Exception, SystemExit) as error:
             record.traceback = "" if isinstance(error, PluginRefused) else traceback.format_exc()
             record.apply(_failure(record, error))
@@ -139,7 +139,7 @@ def _kept_in_hand() -> Iterator[None]:
 def _failure(record: Record, error: BaseException) -> Verdict:
     cause, remedy = f"{type(error).__name__}: {error}", f"pip install --force-reinstall {record.distribution}"
     if isinstance(error, PluginRefused):
-        cause, remedy = str(error), error.remedy
+        cause, remedy = error.message, error.next_step
     elif isinstance(error, ModuleNotFoundError) and error.name:
         if error.name.partition(".")[0] == re.split("[:.]", record.value)[0]:
             cause = f"its own module {error.name} is missing"
@@ -169,9 +169,7 @@ _registries: dict[Policy, Registry] = {}
 def registry(policy: Policy | None = None) -> Registry:
     """Return the process's registry for a policy, by default the one that the environment variables give."""
     key = policy_from(os.environ, {}) if policy is None else policy
-    if key not in _registries:
-        _registries[key] = Registry(key)
-    return _registries[key]
+    return _registries.setdefault(key, Registry(key))
 
 
 def installed_brokers() -> tuple[Record, ...]:

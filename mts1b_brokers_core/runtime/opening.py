@@ -36,10 +36,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A request with its plugin found and loaded, and the values given for each setting."""
+    """A request's plugin, found and loaded, and the values given for each setting."""
 
-    request: Request
-    config: Config
     registry: Registry
     record: Record
     instance: str
@@ -83,6 +81,10 @@ class Resolved:
         path = settings.state_path.expanduser() if settings.state_path else None
         return settings.evolve(environment=environment, state_path=path)
 
+    def explain(self) -> list[SettingRow]:
+        """List every setting: its value (secrets redacted) and where it came from; nothing is validated."""
+        return explain_rows(self.model, self.found)
+
 
 def resolve(request: Request) -> Resolved:
     """Find the instance, its plugin and its settings; loads the plugin and nothing else.
@@ -95,7 +97,7 @@ def resolve(request: Request) -> Resolved:
     plugins.load(record)
     model = plugins.facade.settings_model(record.name)
     found = gather(model, instance, config, request.environ, request.arguments)
-    return Resolved(request, config, plugins, record, instance, model, found)
+    return Resolved(plugins, record, instance, model, found)
 
 
 def _named(request: Request, config: Config, plugins: Registry) -> tuple[str, Record]:
@@ -114,14 +116,6 @@ def _named(request: Request, config: Config, plugins: Registry) -> tuple[str, Re
                 next_step=f"open {configured!r}, or pass another instance=",
             )  # fmt: skip
     return instance, record
-
-
-def explain(
-    name: str, *, config: ConfigSource = None, instance: str | None = None, **settings: Any
-) -> list[SettingRow]:
-    """List every setting of an instance: its value (secrets redacted) and where it came from."""
-    resolved = resolve(Request(name, instance, config, arguments=settings))
-    return explain_rows(resolved.model, resolved.found)
 
 
 class Opening:

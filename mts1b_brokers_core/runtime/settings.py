@@ -75,7 +75,7 @@ def gather(
     found: dict[Path_, Given] = {}
     for given in (
         *flat(model, arguments, "argument", lambda path: f"the argument {'.'.join(path)}"),
-        *_from_environment(model, instance, environ),
+        *_variables(model, instance, environ),
         *flat(model, table, "file", in_file),
     ):
         found.setdefault(given.path, given)
@@ -139,9 +139,7 @@ def is_secret(name: str, annotation: object) -> bool:
     return any(kind in (SecretStr, SecretBytes) for kind in kinds) or bool(_SECRET_WORDS.search(name.lower()))
 
 
-def _from_environment(
-    model: type[BrokerSettings], instance: str, environ: Mapping[str, str]
-) -> Iterator[Given]:
+def _variables(model: type[BrokerSettings], instance: str, environ: Mapping[str, str]) -> Iterator[Given]:
     prefix = variable(instance) + "__"
     for name in sorted(environ):
         if not name.startswith(prefix) or not environ[name]:  # an empty variable counts as absent

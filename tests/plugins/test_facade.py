@@ -70,7 +70,7 @@ def test_a_refused_plugin_leaves_no_trace() -> None:
     for _ in range(2):
         with pytest.raises(PluginRefused, match="mts1b_evnt, which is no hook") as caught:
             facade.add("bad", bad)
-        assert "mts1b_event" in caught.value.remedy
+        assert "mts1b_event" in caught.value.next_step
     assert set(vars(facade._manager.hook)) == hooks
     assert facade.plugin("bad") is None
     assert not facade.has("bad", "mts1b_broker_settings")

@@ -17,7 +17,7 @@ from mts1b_brokers_core.foundation.errors import (
     UnknownSetting,
 )
 from mts1b_brokers_core.runtime.config import load_config
-from mts1b_brokers_core.runtime.opening import Request, explain, resolve
+from mts1b_brokers_core.runtime.opening import Request, resolve
 from mts1b_brokers_core.runtime.settings import is_secret, variable
 
 FILE = """
@@ -87,7 +87,10 @@ def test_explain_names_the_source_of_every_field_and_redacts(
 ) -> None:
     monkeypatch.setenv("MTS1B_BROKERS__FUND_A__API_KEY", "hush")
     monkeypatch.setenv("MTS1B_BROKERS__FUND_A__API_PIN", "9876")
-    rows = {row.field: row for row in explain("fund-a", config=file, account="U3")}
+    rows = {
+        row.field: row
+        for row in resolve(Request("fund-a", config=file, arguments={"account": "U3"})).explain()
+    }
     assert (rows["account"].value, rows["account"].kind) == ("U3", "argument")
     assert (rows["api_key"].value, rows["api_key"].source) == ("***", "MTS1B_BROKERS__FUND_A__API_KEY")
     assert rows["api_pin"].value == "***"
@@ -183,7 +186,7 @@ def test_a_missing_setting_says_where_to_put_it(site: Any, plugin_code: str) -> 
     with pytest.raises(ConfigurationError, match=r"Settings\.api_key is missing") as caught:
         settings_of("zeta")
     assert caught.value.next_step == "set MTS1B_BROKERS__ZETA__API_KEY, or the key in the file"
-    (row,) = [row for row in explain("zeta") if row.field == "api_key"]
+    (row,) = [row for row in resolve(Request("zeta")).explain() if row.field == "api_key"]
     assert (row.value, row.source) == ("missing", "default")
 
 
@@ -215,9 +218,11 @@ BAD_FILES = {
     b"[brokers.Fund_A]": "instance name 'Fund_A' in FILE is not of the form",
     b"[broker.a]": "[broker] in FILE is no table we know. Next: write [brokers]",
     b"[registry]\ndenny = []": "registry.denny in FILE is no setting. Next: write deny",
-    b"[registry]\ndeny = 'x'": "registry.deny in FILE is not a list",
-    b"[registry]\nstrict = 'x'": "registry.strict in FILE is 'x'",
-    b"[registry]\nprefer = 'x'": "registry.prefer in FILE is not a table",
+    b"[registry]\nallow = [1]": "registry.allow in FILE is [1], not a list of distribution names",
+    b"[registry.prefer]\na = 1": "registry.prefer in FILE is {'a': 1}, not a table of broker",
+    b"[registry]\ndeny = 'x'": "registry.deny in FILE is 'x', not a list of distribution names",
+    b"[registry]\nstrict = 'x'": "registry.strict in FILE is 'x', not true or false",
+    b"[registry]\nprefer = 'x'": "registry.prefer in FILE is 'x', not a table of",
 }
 
 
