@@ -45,9 +45,7 @@ class BrokerHub:
     """
 
     def __init__(self, config: Config, environ: Mapping[str, str], clock: Clock | None = None) -> None:
-        self._config = config
-        self._environ = environ
-        self._clock = clock
+        self._config, self._environ, self._clock = config, environ, clock
         self._registry: Registry = registry(config.policy)
         self._run = Run(tuple(config.instances))
         self._brokers: dict[str, VenueClient] = {}
@@ -201,14 +199,13 @@ class BrokerHub:
     async def _holder(self, key: str, instance: str) -> str | None:
         """Ask the other instances' journals for a key; one that is closed meanwhile holds nothing."""
         for other, broker in self.ready.items():
-            outcome = getattr(broker, "outcome", None)
-            if other == instance or outcome is None:
+            if other == instance or not hasattr(broker, "outcome"):
                 continue
             try:
-                await outcome(key)
+                await broker.outcome(key)
             except (errors.OrderNotFound, errors.BrokerClosed, errors.BrokerFailed):
                 continue
             except errors.BrokerError:  # any other answer, a rejection say, is an answer to this key
-                return other
+                pass
             return other
         return None

@@ -49,23 +49,23 @@ class Resolved:
 
         Raises `EnvironmentNotChosen`, `ConfigurationError`.
         """
-        given, offered = self.found.get(("environment",)), self.record.environments
         declared = self.record.head.environments if self.record.head else ()
-        choices = ", ".join(offered)
-        if given is None and len(declared) == 1 and declared[0] != "live":
+        offered, given = self.record.environments, self.found.get(("environment",))
+        asked, choices = given.value if given else None, ", ".join(offered)
+        if asked is None and len(declared) == 1 and declared[0] != "live":
             return declared[0]
-        if given is None:
+        if asked is None:
             where = f"pass environment=..., set {variable(self.instance, 'environment')}"
             raise errors.EnvironmentNotChosen(
                 f"no environment was chosen; there are {choices}.", broker=self.instance, operation="open",
                 choices=offered, next_step=f"{where}, or `environment` in the configuration",
             )  # fmt: skip
-        if given.value not in offered:
+        if asked not in offered:
             raise errors.ConfigurationError(
-                f"the environment {given.value!r} is not offered; there are {choices}.", broker=self.instance,
+                f"the environment {asked!r} is not offered; there are {choices}.", broker=self.instance,
                 operation="open", choices=offered, next_step=f"choose among {choices}",
             )  # fmt: skip
-        return str(given.value)
+        return str(asked)
 
     def served(self, environment: str) -> bool:
         """True where the runtime itself starts the simulator that the plugin ships."""
