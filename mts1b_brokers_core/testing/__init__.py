@@ -1,1 +1,0 @@
-"""What adapter authors run against their adapter."""
