@@ -16,21 +16,21 @@ Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Gates(Model):
     """The limits an order must pass before anything is sent; all off unless set."""
 
-    read_only: bool = Field(default=False, description="Deny every submit and replace; cancels pass.")
-    symbols: tuple[Symbol, ...] = Field(default=(), description="Trade only these symbols; empty allows all.")
+    read_only: bool = Field(False, description="Deny every submit and replace; cancels pass.")
+    symbols: tuple[Symbol, ...] = Field((), description="Trade only these symbols; empty allows all.")
     max_order_quantity: Positive | None = Field(
-        default=None, description="Largest quantity of one order, in units of the instrument."
+        None, description="Largest quantity of one order, in units of the instrument."
     )
     max_order_value: Positive | None = Field(
-        default=None, description="Largest value of one order, in quote currency."
+        None, description="Largest value of one order, in quote currency."
     )
     price_collar: Positive | None = Field(
-        default=None,
+        None,
         description="Largest distance of a limit price from a fresh quote on the losing side, as a fraction "
         "(0.05 is 5 %).",
     )
     max_orders_per_minute: Annotated[int, Field(gt=0)] | None = Field(
-        default=None, description="Most submits and replaces in any 60 seconds."
+        None, description="Most submits and replaces in any 60 seconds."
     )
 
     @property
@@ -43,19 +43,15 @@ class BrokerSettings(Model):
     """The settings every broker has."""
 
     environment: str | None = Field(
-        default=None, description="Where orders go: live, the venue's sandbox or paper, or simulator."
+        None, description="Where orders go: live, the venue's sandbox or paper, or simulator."
     )
-    account: str | None = Field(
-        default=None, description="The account to trade, where the login has several."
-    )
-    state_path: Path | None = Field(
-        default=None, description="The journal's file; by default in the state folder."
-    )
+    account: str | None = Field(None, description="The account to trade, where the login has several.")
+    state_path: Path | None = Field(None, description="The journal's file; by default in the state folder.")
     resend_within: Seconds = Field(
-        default=10.0, description="Seconds a submit waits for the resolver, and may itself try again."
+        10.0, description="Seconds a submit waits for the resolver, and may itself try again."
     )
     settle_wait: Seconds = Field(
-        default=5.0, description="Seconds a terminal status waits for the order's last fills."
+        5.0, description="Seconds a terminal status waits for the order's last fills."
     )
-    close_timeout: Seconds = Field(default=5.0, description="Seconds closing waits for writes under way.")
+    close_timeout: Seconds = Field(5.0, description="Seconds closing waits for writes under way.")
     gates: Gates = Field(default_factory=Gates, description="Limits on what may be submitted.")

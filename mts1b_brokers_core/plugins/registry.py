@@ -11,7 +11,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mts1b_brokers_core.foundation.errors import BrokerNotInstalled, nearest
@@ -34,14 +33,17 @@ class Registry:
         self.policy = policy or Policy()
         self._records: tuple[Record, ...] = ()
         self._names: Mapping[str, Record] = {}
+        self._facade: Facade | None = None
         self._lock = threading.RLock()
 
-    @cached_property
+    @property
     def facade(self) -> Facade:
-        """The hooks of the plugins that are loaded."""
-        from .facade import Facade  # a listing needs none, and it takes much longer to import
+        """The hooks of the plugins that are loaded; made when first asked for, as a listing needs none."""
+        from .facade import Facade
 
-        return Facade()
+        with self._lock:
+            self._facade = self._facade or Facade()
+            return self._facade
 
     def records(self) -> tuple[Record, ...]:
         """Look at the path again and return a row for every plugin, sorted by name; nothing is imported.

@@ -142,12 +142,17 @@ def is_secret(name: str, annotation: object) -> bool:
 def _variables(model: type[BrokerSettings], instance: str, environ: Mapping[str, str]) -> Iterator[Given]:
     prefix = variable(instance) + "__"
     for name in sorted(environ):
-        if not name.startswith(prefix) or not environ[name]:  # an empty variable counts as absent
+        *tables, key = path = tuple(name.removeprefix(prefix).lower().split("__"))
+        if not name.startswith(prefix) or not environ[name] or path == ("broker",):  # empty counts as absent
             continue
-        path = tuple(name.removeprefix(prefix).lower().split("__"))
-        if path != ("broker",):
-            text = _from_text(_annotation(model, path, name), environ[name])
-            yield Given(path, text, "environment", name)
+        holder: type[BaseModel] = model
+        for table in tables:
+            inner = _model_in(_annotation(holder, table, name))
+            if inner is None:
+                problem = f"{name} is no setting: {table} has no keys of its own."
+                raise UnknownSetting(problem, next_step=f"set {table}")
+            holder = inner
+        yield Given(path, _from_text(_annotation(holder, key, name), environ[name]), "environment", name)
 
 
 def flat(
@@ -157,7 +162,7 @@ def flat(
     """Yield what nested values give, setting by setting. Raises `UnknownSetting`."""
     for key, value in values.items():
         path = (*prefix, key)
-        inner = _model_in(_annotation(model, (key,), place(path)))
+        inner = _model_in(_annotation(model, key, place(path)))
         if inner is not None and isinstance(value, BaseModel):
             value = {name: getattr(value, name) for name in value.model_fields_set}
         if inner is not None and isinstance(value, Mapping):
@@ -166,22 +171,15 @@ def flat(
             yield Given(path, value, kind, place(path))
 
 
-def _annotation(model: type[BaseModel] | None, path: Path_, place: str) -> object:
+def _annotation(model: type[BaseModel], key: str, place: str) -> object:
     """Return the declared type of a setting. Raises `UnknownSetting` with the nearest right key."""
-    annotation: object = None
-    for above, key in zip(("", *path), path, strict=False):
-        if model is None:
-            problem = f"{place} is no setting: {above} has no keys of its own."
-            raise UnknownSetting(problem, next_step=f"set {above}")
-        fields = model.model_fields
-        if key not in fields:
-            close = nearest(key, [*fields, "broker"] if issubclass(model, BrokerSettings) else fields)
-            keys = f"the keys are {', '.join(sorted(fields))}"
-            hint = f"did you mean {' or '.join(close)}?" if close else keys
-            raise UnknownSetting(f"{place} is no setting.", next_step=hint)
-        annotation = fields[key].annotation
-        model = _model_in(annotation)
-    return annotation
+    fields = model.model_fields
+    if key in fields:
+        return fields[key].annotation
+    close = nearest(key, [*fields, "broker"] if issubclass(model, BrokerSettings) else fields)
+    keys = f"the keys are {', '.join(sorted(fields))}"
+    hint = f"did you mean {' or '.join(close)}?" if close else keys
+    raise UnknownSetting(f"{place} is no setting.", next_step=hint)
 
 
 def _alternatives(annotation: object) -> tuple[object, ...]:
