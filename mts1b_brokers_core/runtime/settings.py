@@ -128,6 +128,8 @@ def explain_rows(model: type[BaseModel], found: Found, prefix: Path_ = ()) -> li
 
 
 def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={_text(item)}" for name, item in value.items()) or "none"
     if isinstance(value, tuple | list | set | frozenset):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)
