@@ -6,6 +6,7 @@ Everything it can say about an order is one of the results below.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,21 +14,10 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from mts1b_brokers_core.foundation import orders
 from mts1b_brokers_core.foundation.accounts import Account
 from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.instruments import Instrument
-from mts1b_brokers_core.foundation.orders import (
-    FeeStatus,
-    FillKind,
-    Liquidity,
-    Order,
-    OrderChanges,
-    OrderStatus,
-    OrderType,
-    Position,
-    Side,
-    TimeInForce,
-)
 
 T = TypeVar("T")
 
@@ -75,7 +65,7 @@ class VenueProfile:
     replace_quantity: Literal["total", "remaining"] = "total"
     cancel_by: Literal["venue_id", "token"] = "venue_id"
     login: Literal["exclusive", "shared"] = "shared"
-    reopens: frozenset[OrderStatus] = frozenset()
+    reopens: frozenset[orders.OrderStatus] = frozenset()
 
 
 class Guarantee(StrEnum):
@@ -108,14 +98,14 @@ def guarantee_of(profile: VenueProfile, *, durable: bool) -> Guarantee:
 class Ticket:
     """One attempt to place (or replace) an order: what to send, under which token, until when."""
 
-    order: Order
+    order: orders.Order
     account_id: str
     token: str | None
     attempt: int
     t0: datetime
     not_after: datetime | None = None
     instrument: Instrument | None = None
-    changes: OrderChanges | None = None
+    changes: orders.OrderChanges | None = None
 
 
 # --- what comes back ---------------------------------------------------------------------------------
@@ -134,15 +124,15 @@ class Terms:
     """An order's terms as the venue shows them; None where it doesn't show one."""
 
     symbol: str | None = None
-    side: Side | None = None
+    side: orders.Side | None = None
     quantity: Decimal | None = None
     quote_quantity: Decimal | None = None
-    order_type: OrderType | None = None
+    order_type: orders.OrderType | None = None
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
-    time_in_force: TimeInForce | None = None
+    time_in_force: orders.TimeInForce | None = None
 
-    def contradicts(self, order: Order) -> str | None:
+    def contradicts(self, order: orders.Order) -> str | None:
         """Name the first term shown that differs from the order's, or None where all agree."""
         for name in self.__slots__:
             shown, asked = getattr(self, name), getattr(order, name)
@@ -156,7 +146,7 @@ class OrderView:
     """One venue order as one source shows it; `decided` is False while the venue itself hasn't taken it."""
 
     ref: OrderRef
-    status: OrderStatus
+    status: orders.OrderStatus
     raw_status: str = ""
     terms: Terms = Terms()
     decided: bool = True
@@ -179,14 +169,14 @@ class Execution:
     fill_id: str | None
     ref: OrderRef
     symbol: str
-    side: Side
+    side: orders.Side
     quantity: Decimal
     price: Decimal
     executed_at: datetime
     fees: tuple[Money, ...] | None = None
-    fee_status: FeeStatus = FeeStatus.PENDING
-    liquidity: Liquidity | None = None
-    kind: FillKind = FillKind.TRADE
+    fee_status: orders.FeeStatus = orders.FeeStatus.PENDING
+    liquidity: orders.Liquidity | None = None
+    kind: orders.FillKind = orders.FillKind.TRADE
     corrects: str | None = None
     leg: int | None = None
     account_id: str | None = None
@@ -200,7 +190,7 @@ class FeeAmendment:
 
     fill_id: str
     fees: tuple[Money, ...]
-    fee_status: FeeStatus
+    fee_status: orders.FeeStatus
     account_id: str | None = None
 
 
@@ -347,63 +337,63 @@ class VenuePort(Protocol):
 
     profile: VenueProfile
 
+    @abstractmethod
     async def connect(self) -> None:
         """Log in and prepare; raises a `VenueError` or `ConfigurationError` where that fails."""
-        ...
 
+    @abstractmethod
     async def disconnect(self) -> None:
         """Let go of everything `connect` took."""
-        ...
 
+    @abstractmethod
     def frames(self) -> AsyncIterator[Any]:
         """Iterate over raw frames as they arrive."""
-        ...
 
+    @abstractmethod
     def decode(self, frame: Any) -> Sequence[Decoded]:
         """Turn one frame into what it says; pure."""
-        ...
 
+    @abstractmethod
     async def place(self, ticket: Ticket) -> PlaceResult:
         """Send one order, once."""
-        ...
 
+    @abstractmethod
     async def cancel_one(self, ref: OrderRef) -> CancelResult:
         """Ask for one cancel, once."""
-        ...
 
+    @abstractmethod
     async def find(self, ticket: Ticket) -> FindResult:
         """Look for the order of an attempt in every source the venue has."""
-        ...
 
+    @abstractmethod
     async def read(self, refs: Sequence[OrderRef]) -> Listing[OrderView]:
         """Read orders by id."""
-        ...
 
+    @abstractmethod
     async def open_orders(self, account_id: str) -> Listing[OrderView]:
         """List the orders the venue works."""
-        ...
 
-    async def positions(self, account_id: str) -> Listing[Position]:
+    @abstractmethod
+    async def positions(self, account_id: str) -> Listing[orders.Position]:
         """List what is held."""
-        ...
 
+    @abstractmethod
     async def executions(
         self, account_id: str, since: datetime | None, until: datetime | None
     ) -> Listing[Execution]:
         """List executions in a window; None leaves that side open."""
-        ...
 
+    @abstractmethod
     async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Execution]:
         """List executions of these orders."""
-        ...
 
+    @abstractmethod
     async def instruments(self, query: str | None) -> Listing[Instrument]:
         """List instruments, all or those that match."""
-        ...
 
+    @abstractmethod
     async def accounts(self) -> Listing[Account]:
         """List the login's accounts."""
-        ...
 
 
 class Replacing(Protocol):
@@ -411,4 +401,3 @@ class Replacing(Protocol):
 
     async def replace_one(self, ref: OrderRef, ticket: Ticket) -> PlaceResult:
         """Ask for one change, once."""
-        ...
