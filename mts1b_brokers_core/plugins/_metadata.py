@@ -22,7 +22,8 @@ class Entry(NamedTuple):
 
 def canonical(distribution: str) -> str:
     """Return a distribution's name in its canonical form (source: the name normalization specification)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
+    flat = distribution.lower().replace("_", "-").replace(".", "-")
+    return re.sub("-+", "-", flat) if "--" in flat else flat
 
 
 def scan(group: str) -> list[Entry]:
@@ -70,23 +71,23 @@ def _culprit(dist: Any, problem: str, name: str = "", version: str = "") -> Entr
     return Entry(who, version, "", "", f"{problem} ({place})")
 
 
-def _lines(text: str) -> Iterator[str]:
-    lines = (line.strip() for line in text.splitlines())
-    return (line for line in lines if line and not line.startswith("#"))
-
-
 def malformed_line(text: str) -> str | None:
     """Return the first line that makes every reader of entry points raise, or None."""
-    return next((line for line in _lines(text) if "=" not in line and not _is_header(line)), None)
+    for line in text.splitlines():
+        if "=" not in line and (bare := line.strip()) and bare[0] != "#" and not _is_header(bare):
+            return bare
+    return None
 
 
 def group_lines(text: str, group: str) -> Iterator[tuple[str, str]]:
     """Yield (name, value) of one group of a well-formed entry_points.txt."""
+    if group not in text:  # nearly all of what is installed
+        return
     inside = False
-    for line in _lines(text):
+    for line in map(str.strip, text.splitlines()):
         if _is_header(line):
             inside = line[1:-1].strip() == group
-        elif inside:
+        elif inside and line and line[0] != "#":
             name, _, value = line.partition("=")
             yield name.strip(), value.strip()
 
