@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
-from collections.abc import Callable, Coroutine
-from typing import Any
+from dataclasses import replace
 
 from mts1b_brokers_core.foundation.errors import OrderNotFound, OutcomeUnknown, StateError, VenueError
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal
-from .eventlog import Appender, EventLog
-from .ingest import Ingest
-from .journal import Journal, Record, State
-from .lookups import Lookups
-from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown, VenuePort
+from .eventlog import Appender
+from .journal import Record, State
+from .login import Login
+from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown
 from .resolver import Resolver
-from .writing import write_order
+from .writing import write_record
 
 _TRIES = 3
 
@@ -30,28 +27,11 @@ class Cancellation:
     A cancel under way is shared by all who ask for it, and none of them cuts it by going away.
     """
 
-    def __init__(
-        self,
-        port: VenuePort,
-        journal_: Journal,
-        log: EventLog,
-        ingest: Ingest,
-        resolver: Resolver,
-        lookups: Lookups,
-        *,
-        account_id: str,
-        spawn: Callable[[Coroutine[Any, Any, bool]], asyncio.Task[bool]],
-    ) -> None:
-        self._port = port
-        self._journal = journal_
-        self._log = log
-        self._ingest = ingest
+    def __init__(self, login: Login, resolver: Resolver) -> None:
+        self._login = login
         self._resolver = resolver
-        self._lookups = lookups
-        self._account_id = account_id
-        self._spawn = spawn
         self._under_way: dict[str, asyncio.Task[bool]] = {}
-        log.on_cancel_due = self._start
+        login.log.on_cancel_due = self._start
 
     async def cancel(self, order_id: str) -> bool:
         """Cancel by our id or the venue's.
@@ -60,9 +40,9 @@ class Cancellation:
         final otherwise. Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue
         refuses to cancel a working order.
         """
-        record = self._lookups.find(order_id)
+        record = self._login.find(order_id)
         if record is None or _one_of_several(record, order_id):
-            return await asyncio.shield(self._spawn(self._send(OrderRef(order_id), None)))
+            return await asyncio.shield(self._login.spawn(self._send(OrderRef(order_id), None)))
         if record.state not in (State.CONFIRMED, State.REJECTED):
             return await self._unresolved(record)
         return await self._known(record.order)
@@ -77,20 +57,20 @@ class Cancellation:
         key = order.idempotency_key
         task = self._under_way.get(key)
         if task is None:
-            task = self._under_way[key] = self._spawn(self._send(self._ref(order), order))
+            task = self._under_way[key] = self._login.spawn(self._send(self._ref(order), order))
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
         return task
 
     def _ref(self, order: Order) -> OrderRef:
-        if self._port.profile.cancel_by == "venue_id":
+        if self._login.port.profile.cancel_by == "venue_id":
             return OrderRef(order.broker_order_id)
-        key = order.idempotency_key
-        tries = self._journal.store.read(lambda connection: journal.attempts(connection, key))
+        tries = self._login.attempts(order.idempotency_key)
         return OrderRef(order.broker_order_id, tries[-1].token if tries else None)
 
     async def _unresolved(self, record: Record) -> bool:
-        key = record.key
-        noted = await self._journal.store.run(lambda connection: journal.want_cancel(connection, key))
+        noted = await self._login.journal.store.run(
+            lambda connection: journal.want_cancel(connection, record.key)
+        )
         record = await self._resolver.resolve_once(noted or record)
         if record.state is State.CONFIRMED:
             return await self._known(record.order)
@@ -142,14 +122,14 @@ class Cancellation:
 
     async def _once(self, ref: OrderRef) -> CancelResult:
         try:
-            return await self._port.cancel_one(ref)
+            return await self._login.port.cancel_one(ref)
         # A reply that is lost in whatever way says nothing; reading the order does.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _read(self, ref: OrderRef) -> OrderView | None:
         try:
-            listing = await self._port.read([ref])
+            listing = await self._login.port.read([ref])
         # Nor does a reading that fails.
         except Exception:  # noqa: BLE001
             return None
@@ -158,7 +138,7 @@ class Cancellation:
     async def _seen(self, view: OrderView) -> None:
         """Merge what was read; a journal that fails never turns a cancel's answer into an error."""
         with contextlib.suppress(StateError):
-            await self._ingest.observe(self._account_id, [view])
+            await self._login.ingest.observe([view])
 
     @staticmethod
     def _answer(order: Order | None, view: OrderView, *, asked_before: bool) -> bool:
@@ -167,11 +147,10 @@ class Cancellation:
 
     async def _requested(self, order: Order | None, *, taken: bool) -> None:
         """Remember that we asked, and whether the venue took it."""
-        if order is None:
-            return
-        key = order.idempotency_key
-        with contextlib.suppress(StateError):
-            await self._log.transact(lambda connection, log: _mark(connection, log, key, taken=taken))
+        if order is not None:
+            key = order.idempotency_key
+            with contextlib.suppress(StateError):
+                await self._login.log.transact(lambda log: _mark(log, key, taken=taken))
 
 
 def _one_of_several(record: Record, order_id: str) -> bool:
@@ -179,12 +158,12 @@ def _one_of_several(record: Record, order_id: str) -> bool:
     return record.state is State.DUPLICATE and order_id in record.order.broker_order_ids
 
 
-def _mark(connection: sqlite3.Connection, log: Appender, key: str, *, taken: bool) -> None:
-    record = journal.get(connection, key)
+def _mark(log: Appender, key: str, *, taken: bool) -> None:
+    record = journal.get(log.connection, key)
     if record is None:
         return
     order = record.order.evolve(cancel_requested=True)
     if taken and order.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_NEW):
         order = order.evolve(status=OrderStatus.PENDING_CANCEL)
     if (order.status, order.cancel_requested) != (record.order.status, record.order.cancel_requested):
-        write_order(connection, log, record, order, logged=record.logged)
+        write_record(log, record, replace(record, order=order))

@@ -5,24 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Literal, Self, final
 
+from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.accounts import Account
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import (
-    AccountNotChosen,
-    BrokerClosed,
-    BrokerError,
-    BrokerFailed,
-    ConfigurationError,
-    EnvironmentNotChosen,
-    OrderError,
-    OrderNotFound,
-    WaitTimeout,
-)
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
 from mts1b_brokers_core.foundation.orders import Fill, Order, OrderChanges, OrderStatus, Position
 from mts1b_brokers_core.foundation.plugin import Connection, Services
@@ -38,7 +28,8 @@ from .gates import Gatekeeper
 from .ingest import Ingest
 from .instruments import InstrumentCache
 from .intake import Intake
-from .journal import UNRESOLVED, Journal, Record, State
+from .journal import Journal, State
+from .login import Login
 from .lookups import Lookups
 from .ownership import Halt, Owner
 from .port import Guarantee, OrderRef, PlaceResult, Ticket, guarantee_of
@@ -74,24 +65,19 @@ class VenueClient(VenueAdapter):
         self._account: Account | None = None
         self._connected = False
         self._started_at: datetime = self.clock.now()
-        quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
-        self._gates = Gatekeeper(settings.gates, self._halt, quotes)
-        self._instruments = InstrumentCache(self.instruments, self.clock)
-        self._ingest = Ingest(self._event_log, self.profile)
-        self._resolver = Resolver(
-            self, self._journal, self._event_log, self._ingest, owner=self._owner, clock=self.clock
-        )
+        self._login: Login
+        self._lookups: Lookups
+        self._resolver: Resolver
         self._submission: Submission
         self._cancellation: Cancellation
         self._intake: Intake
-        self._lookups: Lookups
-        self._replacement: Replacement | None = None
+        self._replacement: Replacement | None
 
     def _environment_of(self, settings: BrokerSettings) -> str:
         """Return the environment chosen; live is never taken for granted."""
         choices = self.capabilities.environments
         if settings.environment is None and (len(choices) != 1 or "live" in choices):
-            raise EnvironmentNotChosen(
+            raise errors.EnvironmentNotChosen(
                 f"no environment was named; {self.capabilities.name} has {', '.join(choices)}.",
                 broker=self.capabilities.name,
                 next_step=f"choose one, e.g. environment={choices[-1]!r}",
@@ -125,7 +111,7 @@ class VenueClient(VenueAdapter):
     @property
     def guarantee(self) -> Guarantee:
         """How far one idempotency key means one venue order."""
-        return guarantee_of(self.profile, durable=self._journal.durable)
+        return guarantee_of(self.profile, durable=self._journal.store.durable)
 
     @final
     async def submit(self, order: Order, *, accept_duplicate_risk: bool = False) -> Order:
@@ -134,8 +120,7 @@ class VenueClient(VenueAdapter):
         Raises `OrderDenied` (by us, nothing sent), `OrderRejected` (by the venue), `OrderNotPlaced`, or
         `OutcomeUnknown` (it may be live). The same idempotency key again gives the stored answer.
         """
-        self._check_open()
-        with self._located("submit"):
+        with self._operation("submit"):
             return await self._submission.submit(order, accept_duplicate_risk=accept_duplicate_risk)
 
     @final
@@ -144,25 +129,22 @@ class VenueClient(VenueAdapter):
 
         Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue refuses.
         """
-        self._check_open()
-        with self._located("cancel"):
+        with self._operation("cancel"):
             return await self._cancellation.cancel(order_id)
 
     @final
     async def get_open_orders(self) -> list[Order]:
         """Return the orders the venue works; those placed elsewhere carry the venue's id as theirs."""
-        self._check_open()
-        with self._located("get_open_orders"):
+        with self._operation("get_open_orders"):
             listing = await self.open_orders(self.account_id)
             self._intake.report(listing.unreadable)
-            await self._ingest.observe(self.account_id, listing.rows)
+            await self._login.ingest.observe(listing.rows)
             return [await self._lookups.order_of(view) for view in listing.rows]
 
     @final
     async def get_positions(self) -> list[Position]:
         """Return what is held."""
-        self._check_open()
-        with self._located("get_positions"):
+        with self._operation("get_positions"):
             listing = await self.positions(self.account_id)
             self._intake.report(listing.unreadable)
             return [row.evolve(broker=self.name) for row in listing.rows]
@@ -199,54 +181,54 @@ class VenueClient(VenueAdapter):
         Raises `WaitTimeout`, or `OrderError` where "filled" was wanted and it ended otherwise, or
         where it is found not to be at the venue.
         """
-        self._check_open()
         order_id = order if isinstance(order, str) else order.order_id
-        latest: Order | None = None
-        try:
-            async with self.clock.timeout(timeout):
-                while True:
-                    self._check_open()
-                    bell = self._event_log.bell
-                    record = self._known(order_id)
-                    latest = record.order
-                    if record.state is State.NOT_PLACED:
-                        return self._submission.answer(record)
-                    if latest.is_final and (until == "final" or latest.status is OrderStatus.FILLED):
-                        return latest
-                    if latest.is_final:
-                        break
-                    await bell.wait()
-        except TimeoutError:
-            raise WaitTimeout(
-                f"{latest} was not {until} within {timeout} s; it was not cancelled.",
-                broker=self.name,
-                operation="wait_for",
-                next_step="wait again, or cancel the order",
-            ) from None
-        raise OrderError(
-            f"{latest} ended without being filled.", order=latest, broker=self.name, operation="wait_for",
-            next_step="look at its status and reason",
-        )  # fmt: skip
+        with self._operation("wait_for"):
+            try:
+                async with self.clock.timeout(timeout):
+                    return await self._reached(order_id, until)
+            except TimeoutError:
+                record = self._login.find(order_id)
+                raise errors.WaitTimeout(
+                    f"{record.order if record else order_id} was not {until} within {timeout} s; "
+                    "it was not cancelled.",
+                    next_step="wait again, or cancel the order",
+                ) from None
+
+    async def _reached(self, order_id: str, until: Literal["filled", "final"]) -> Order:
+        while True:
+            self._check_open()
+            bell = self._event_log.bell
+            record = self._login.find(order_id)
+            if record is None:
+                raise errors.OrderNotFound(f"no order {order_id} was placed here.")
+            if record.state is State.NOT_PLACED:
+                return self._submission.answer(record)
+            order = record.order
+            if order.is_final and until == "filled" and order.status is not OrderStatus.FILLED:
+                raise errors.OrderError(
+                    f"{order} ended without being filled.",
+                    order=order,
+                    next_step="look at its status and reason",
+                )
+            if order.is_final:
+                return order
+            await bell.wait()
 
     async def outcome(self, idempotency_key: str) -> Order:
         """Return the answer the journal holds for a key, or raise it; nothing is sent or asked.
 
         Raises `OrderNotFound` where the key was never used here.
         """
-        self._check_open()
-        record = self._submission.stored(idempotency_key)
-        if record is None:
-            raise OrderNotFound(
-                f"the key {idempotency_key!r} was never used here.", broker=self.name, operation="outcome"
-            )
-        with self._located("outcome"):
+        with self._operation("outcome"):
+            record = self._submission.stored(idempotency_key)
+            if record is None:
+                raise errors.OrderNotFound(f"the key {idempotency_key!r} was never used here.")
             return self._submission.answer(record)
 
     async def unresolved(self) -> list[Order]:
         """Return the orders that may be live although nothing confirms it, oldest first."""
         self._check_open()
-        rows = self._journal.store.read(lambda connection: journal.unsettled(connection, UNRESOLVED))
-        return [row.order for row in rows]
+        return [row.order for row in self._journal.read(journal.unsettled, journal.UNRESOLVED)]
 
     @property
     def lookups(self) -> Lookups:
@@ -263,25 +245,25 @@ class VenueClient(VenueAdapter):
         """Deny submits and replaces until `resume`, in every process of the state folder; cancels pass."""
         self._check_open()
         self._halt.set(reason)
-        await self._event_log.transact(lambda _, log: log.event(EventKind.HALTED, None, reason))
+        await self._event_log.note(EventKind.HALTED, reason)
 
     async def resume(self) -> None:
         """Allow trading again."""
         self._check_open()
         self._halt.clear()
-        await self._event_log.transact(lambda _, log: log.event(EventKind.RESUMED))
+        await self._event_log.note(EventKind.RESUMED)
 
     # --- life -----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         if self._state != "new":
-            raise BrokerClosed(
+            raise errors.BrokerClosed(
                 f"this broker object was opened before and is {self._state}.", broker=self.name
             )
         self._state = "opening"
         self._loop = asyncio.get_running_loop()
         try:
-            with self._located("open"):
+            with self._operation("open", check=False):
                 await self._open()
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong first is what must be told
@@ -312,7 +294,7 @@ class VenueClient(VenueAdapter):
         await self._tear_down()
 
     async def _open(self) -> None:
-        self._journal.open()
+        self._journal.store.open()
         self._owner.begin()
         self._connected = True
         await self.connect()
@@ -328,31 +310,29 @@ class VenueClient(VenueAdapter):
         self._run(self._intake.pump(), "frames")
 
     def _assemble(self, scope: str, account_id: str) -> None:
-        self._lookups = Lookups(self, self._journal, self._ingest, broker=self.name, account_id=account_id)
-        self._cancellation = Cancellation(
-            self, self._journal, self._event_log, self._ingest, self._resolver, self._lookups,
-            account_id=account_id, spawn=self._write,
-        )  # fmt: skip
-        common: dict[str, Any] = {
-            "scope": scope,
-            "account_id": account_id,
-            "capabilities": self.capabilities,
-            "instruments": self._instruments,
-            "gates": self._gates,
-            "owner": self._owner,
-            "clock": self.clock,
-        }
-        self._submission = Submission(
-            self, self._journal, self._event_log, resolver=self._resolver, spawn=self._write, **common
+        quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
+        login = self._login = Login(
+            port=self,
+            broker=self.name,
+            account_id=account_id,
+            scope=scope,
+            capabilities=self.capabilities,
+            clock=self.clock,
+            journal=self._journal,
+            log=self._event_log,
+            ingest=Ingest(self._event_log, self.profile, account_id),
+            instruments=InstrumentCache(self.instruments, self.clock),
+            gates=Gatekeeper(self.settings.gates, self._halt, quotes),
+            owner=self._owner,
+            spawn=self._write,
         )
-        self._intake = Intake(
-            self, self._journal, self._event_log, self._ingest, account_id=account_id, clock=self.clock,
-            since=self._started_at, settle_wait=self.settings.settle_wait, run=self._run,
-        )  # fmt: skip
-        if isinstance(self, ReplacingClient):
-            self._replacement = Replacement(
-                self, self, self._journal, self._event_log, self._lookups, **common
-            )
+        self._lookups = Lookups(login)
+        self._resolver = Resolver(login)
+        self._submission = Submission(login, self._resolver)
+        self._cancellation = Cancellation(login, self._resolver)
+        self._replacement = Replacement(login, self) if isinstance(self, ReplacingClient) else None
+        wait = self.settings.settle_wait
+        self._intake = Intake(login, since=self._started_at, settle_wait=wait, run=self._run)
 
     async def _choose_account(self) -> Account:
         rows = (await self.accounts()).rows
@@ -364,17 +344,11 @@ class VenueClient(VenueAdapter):
             if row.account_id == wanted:
                 return row
         what = f"no account {wanted} in this login" if wanted else "the login has several accounts"
-        raise AccountNotChosen(
+        raise errors.AccountNotChosen(
             f"{what}: {', '.join(ids) or 'none at all'}.",
             choices=ids,
             next_step="set account to one of them",
         )
-
-    def _known(self, order_id: str) -> Record:
-        record = self._lookups.find(order_id)
-        if record is None:
-            raise OrderNotFound(f"no order {order_id} was placed here.", broker=self.name)
-        return record
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -400,7 +374,7 @@ class VenueClient(VenueAdapter):
         if error is None or self._state != "open":
             return
         self._state = "failed"
-        failure = BrokerFailed(f"{task.get_name()} ended: {error}", broker=self.name)
+        failure = errors.BrokerFailed(f"{task.get_name()} ended: {error}", broker=self.name)
         failure.__cause__ = error
         _log.error("%s", failure, exc_info=error)
         self._event_log.observed(EventKind.FAILED, str(error))
@@ -419,18 +393,26 @@ class VenueClient(VenueAdapter):
         finally:
             self._event_log.close()
             self._owner.end()
-            self._journal.close()
+            self._journal.store.close()
 
     def _check_open(self) -> None:
         if self._state == "failed":
             self._event_log.check()
         if self._state != "open":
-            raise BrokerClosed(f"this broker is {_WORDS[self._state]}.", broker=self.name)
+            raise errors.BrokerClosed(f"this broker is {_WORDS[self._state]}.", broker=self.name)
         if self._loop is not _running_loop():
-            raise BrokerClosed("this broker belongs to another event loop.", broker=self.name)
+            raise errors.BrokerClosed("this broker belongs to another event loop.", broker=self.name)
 
-    def _located(self, operation: str) -> _Located:
-        return _Located(self.name, operation)
+    @contextlib.contextmanager
+    def _operation(self, operation: str, *, check: bool = True) -> Iterator[None]:
+        """Add broker and operation to the errors that pass; first see that the broker is open."""
+        try:
+            if check:
+                self._check_open()
+            yield
+        except errors.BrokerError as error:
+            error.located(broker=self.name, operation=operation)
+            raise
 
     def __repr__(self) -> str:
         account = self._account.account_id if self._account else "not opened"
@@ -451,7 +433,7 @@ class ReplacingClient:
 
     async def replace_one(self, ref: OrderRef, ticket: Ticket) -> PlaceResult:
         """Ask for one change, once."""
-        raise ConfigurationError("the adapter mixes in ReplacingClient but supplies no replace_one.")
+        raise errors.ConfigurationError("the adapter mixes in ReplacingClient but supplies no replace_one.")
 
     async def replace(
         self, order_id: str, changes: OrderChanges, *, idempotency_key: str | None = None
@@ -461,27 +443,10 @@ class ReplacingClient:
         Raises like `submit`; `OrderNotFound` for an id that was not placed here.
         """
         assert isinstance(self, VenueClient)
-        self._check_open()
-        assert self._replacement is not None
-        with self._located("replace"):
+        with self._operation("replace"):
+            assert self._replacement is not None
             work = self._replacement.replace(order_id, changes, idempotency_key)
             return await asyncio.shield(self._write(work))
-
-
-class _Located:
-    """Adds broker and operation to the errors that pass."""
-
-    def __init__(self, broker: str, operation: str) -> None:
-        self._broker = broker
-        self._operation = operation
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(error, BrokerError):
-            error.located(broker=self._broker, operation=self._operation)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

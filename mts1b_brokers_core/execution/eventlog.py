@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import BrokerError, InvalidInput
@@ -18,7 +18,6 @@ from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order
 from mts1b_brokers_core.platform.clock import from_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 
-from . import journal
 from .journal import Journal
 
 T = TypeVar("T")
@@ -35,7 +34,7 @@ class Appender:
     """Adds rows to the log inside one transaction, numbering them."""
 
     def __init__(self, connection: sqlite3.Connection, broker: str, now_ns: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self._broker = broker
         self.now_ns = now_ns
         self.now = from_ns(now_ns)
@@ -48,7 +47,7 @@ class Appender:
 
     def has_fill(self, account_id: str, fill_id: str) -> bool:
         """True where the execution is logged already."""
-        row = self._connection.execute(
+        row = self.connection.execute(
             "SELECT 1 FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
         ).fetchone()
         return row is not None
@@ -81,7 +80,7 @@ class Appender:
 
     def _add(self, event: BrokerEvent, body: str, fill_id: str | None) -> None:
         self._offset += 1
-        self._connection.execute(
+        self.connection.execute(
             "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self._offset, self._seq, event.kind, event.account_id, fill_id, event.broker_order_id, body),
         )
@@ -96,8 +95,7 @@ def _fill_event(fill: Fill, kind: EventKind, offset: int) -> BrokerEvent:
     )  # fmt: skip
 
 
-def _event_of(row: tuple[int, int, str, str]) -> BrokerEvent:
-    offset, _, kind, body = row
+def _event_of(offset: int, kind: str, body: str) -> BrokerEvent:
     if kind in _EXECUTIONS:
         return _fill_event(Fill.model_validate_json(body), EventKind(kind), offset)
     return BrokerEvent.model_validate_json(body)
@@ -123,25 +121,26 @@ class EventLog:
         #: Called with an order that was bound after a cancel of it was wanted.
         self.on_cancel_due: Callable[[Order], object] | None = None
 
-    async def transact(self, work: Callable[[sqlite3.Connection, Appender], T]) -> T:
+    async def transact(self, work: Callable[[Appender], T]) -> T:
         """Run work in one transaction with an appender; its events are seen once it is durable."""
         now_ns = self._clock.now_ns()
 
         def job(connection: sqlite3.Connection) -> tuple[T, Appender]:
             appender = Appender(connection, self._broker, now_ns)
-            return work(connection, appender), appender
+            return work(appender), appender
 
         result, _ = await self._journal.store.run(job, self._published)
         return result
 
+    async def note(self, kind: EventKind, message: str = "", **detail: str) -> None:
+        """Log an event that concerns no one order."""
+        await self.transact(lambda log: log.event(kind, None, message, **detail))
+
     def observed(self, kind: EventKind, message: str = "", **detail: str) -> None:
         """Tell observers of something that isn't kept in the log."""
         if self._emit is not None:
-            self._tell(
-                BrokerEvent(
-                    kind=kind, broker=self._broker, at=self._clock.now(), message=message, detail=detail
-                )
-            )
+            at = self._clock.now()
+            self._tell(BrokerEvent(kind=kind, broker=self._broker, at=at, message=message, detail=detail))
 
     def _published(self, done: tuple[object, Appender]) -> None:
         appender = done[1]
@@ -227,41 +226,34 @@ class EventLog:
         if self._closed:
             return []
 
-        def work(connection: sqlite3.Connection) -> list[tuple[int, int, str, str]]:
-            return connection.execute(
-                'SELECT "offset", seq, kind, body FROM log WHERE "offset" > ? ORDER BY "offset" LIMIT ?',
-                (cursor, _BATCH),
-            ).fetchall()
-
-        return [_event_of(row) for row in self._journal.store.read(work)]
+        query = 'SELECT "offset", kind, body FROM log WHERE "offset" > ? ORDER BY "offset" LIMIT ?'
+        rows = self._journal.store.read(
+            lambda connection: connection.execute(query, (cursor, _BATCH)).fetchall()
+        )
+        return [_event_of(*row) for row in rows]
 
     def _cursor(self, stream: Stream, consumer: str) -> int:
         held = self._acks.get((consumer, stream))
         if held is not None:
             return held
-        row = self._journal.store.read(
-            lambda connection: connection.execute(
-                'SELECT "offset" FROM consumers WHERE name = ? AND stream = ?', (consumer, stream)
-            ).fetchone()
-        )
+        row = self._first('SELECT "offset" FROM consumers WHERE name = ? AND stream = ?', consumer, stream)
         return int(row[0]) if row else 0
 
-    def _offset_of(self, seq: int) -> int:
-        def work(connection: sqlite3.Connection) -> tuple[int, int]:
-            row = connection.execute(
-                'SELECT "offset", seq FROM log WHERE seq <= ? AND fill_id IS NOT NULL'
-                " ORDER BY seq DESC LIMIT 1",
-                (seq,),
-            ).fetchone()
-            return row or (0, 0)
+    def _first(self, query: str, *values: object) -> Any:
+        return self._journal.store.read(lambda connection: connection.execute(query, values).fetchone())
 
-        offset, last = self._journal.store.read(work)
+    def _offset_of(self, seq: int) -> int:
+        row = self._first(
+            'SELECT "offset", seq FROM log WHERE seq <= ? AND fill_id IS NOT NULL ORDER BY seq DESC LIMIT 1',
+            seq,
+        )
+        offset, last = row or (0, 0)
         if last < seq:
             raise InvalidInput(
                 f"since={seq} is beyond the last execution logged here, {last}.",
                 next_step="this is another journal than the one that gave this seq: open that one",
             )
-        return offset
+        return int(offset)
 
     def _acknowledge(self, consumer: str, stream: Stream, offset: int) -> None:
         """Remember how far a consumer is; two of one name count as the one that is further."""
@@ -269,7 +261,7 @@ class EventLog:
         if self._closed or offset <= self._acks.get(cursor, -1):
             return
         self._acks[cursor] = offset
-        if not self._journal.durable or cursor in self._unwritten:
+        if not self._journal.store.durable or cursor in self._unwritten:
             return
         self._unwritten.add(cursor)
 
@@ -283,7 +275,3 @@ class EventLog:
             failpoint("ack.uncommitted")
 
         self._journal.store.post(work)
-
-    def record(self, key: str) -> journal.Record | None:
-        """Return what the journal holds of a key."""
-        return self._journal.store.read(lambda connection: journal.get(connection, key))

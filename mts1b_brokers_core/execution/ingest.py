@@ -16,7 +16,7 @@ from .eventlog import Appender, EventLog
 from .journal import OPEN_QUESTIONS, Record, State
 from .merge import apply
 from .port import Execution, OrderRef, OrderView, VenueProfile
-from .writing import bind_children, write_order
+from .writing import bind_children, write_record
 
 _FOR_A_PERSON = (State.REJECTED, State.AMBIGUOUS, State.DUPLICATE)
 
@@ -38,9 +38,10 @@ class Ingested:
 class Ingest:
     """Deduplicates, numbers, attributes and merges; each call is one commit."""
 
-    def __init__(self, log: EventLog, profile: VenueProfile) -> None:
+    def __init__(self, log: EventLog, profile: VenueProfile, account_id: str) -> None:
         self._log = log
         self._profile = profile
+        self._account_id = account_id
         self._held: dict[str, OrderView] = {}
         #: Called with a key when a terminal status begins to wait for its last fills.
         self.on_held: Callable[[str], None] | None = None
@@ -50,9 +51,7 @@ class Ingest:
         """Terminal views by key whose last fills have not been logged yet."""
         return dict(self._held)
 
-    async def observe(
-        self, account_id: str, seen: Sequence[Execution | OrderView], *, release: bool = False
-    ) -> Ingested:
+    async def observe(self, seen: Sequence[Execution | OrderView], *, release: bool = False) -> Ingested:
         """Log what is new of what was seen, in order, and merge it into the journalled orders.
 
         A terminal view whose cumulative quantity exceeds the logged fills is held until they arrive;
@@ -62,8 +61,8 @@ class Ingest:
             return Ingested()
         held = dict(self._held)
 
-        def work(connection: sqlite3.Connection, log: Appender) -> Ingested:
-            one = _Transaction(connection, log, account_id, self._profile, release=release)
+        def work(log: Appender) -> Ingested:
+            one = _Transaction(log, self._account_id, self._profile, release=release)
             for item in seen:
                 if isinstance(item, Execution):
                     one.execution(item)
@@ -90,16 +89,7 @@ class Ingest:
 class _Transaction:
     """One commit's worth of merging."""
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        log: Appender,
-        account_id: str,
-        profile: VenueProfile,
-        *,
-        release: bool,
-    ) -> None:
-        self._connection = connection
+    def __init__(self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool) -> None:
         self._log = log
         self._account_id = account_id
         self._profile = profile
@@ -116,26 +106,24 @@ class _Transaction:
         account = seen.account_id or self._account_id
         if self._log.has_fill(account, seen.fill_id):
             return
-        record = journal.at_venue(self._connection, account, seen.ref)
+        record = journal.at_venue(self._log.connection, account, seen.ref)
         fill = self._log.fill(_fill(seen, record, account))
         self.result.new_fills += 1
         if record is None:
             return
         logged = record.logged.plus(fill)
-        order = apply(record.order, fill, logged=logged)
-        order, state = self._bound(record, order, seen.ref, None)
+        order, state = self._bound(record, apply(record.order, fill, logged=logged), seen.ref, None)
         # A fill proves that the venue took the order, whatever we knew before.
         if state is None and record.state in OPEN_QUESTIONS:
             state = State.CONFIRMED
         self._late(record, order)
-        self.result.orders[record.key] = write_order(
-            self._connection, self._log, record, order, logged=logged, state=state,
-            settle=fill.kind is not FillKind.BUST,
-        ).order  # fmt: skip
+        now = replace(record, order=order, logged=logged, state=state or record.state)
+        now = write_record(self._log, record, now, settle=fill.kind is not FillKind.BUST)
+        self.result.orders[record.key] = now.order
 
     def view(self, view: OrderView) -> None:
         """Merge one order view into the order it shows, where that is one of ours."""
-        record = journal.at_venue(self._connection, view.account_id or self._account_id, view.ref)
+        record = journal.at_venue(self._log.connection, view.account_id or self._account_id, view.ref)
         if record is None or record.state in _FOR_A_PERSON:
             return
         order, state = self._bound(record, record.order, view.ref, view.replaced_by)
@@ -149,12 +137,11 @@ class _Transaction:
                 self._late(record, order)
         adds_up = order.is_final and not order.settled and view.cumulative_quantity == record.logged.quantity
         if order is not record.order or state is not None or adds_up:
-            record = write_order(
-                self._connection, self._log, record, order, logged=record.logged, state=state
-            )
+            now = replace(record, order=order, state=state or record.state)
+            record = write_record(self._log, record, now)
             self.result.orders[record.key] = record.order
         if view.children and record.order.attached:
-            bind_children(self._connection, self._log, record, [OrderRef(child) for child in view.children])
+            bind_children(self._log, record, [OrderRef(child) for child in view.children])
 
     def _ready(self, record: Record, view: OrderView) -> OrderView:
         """Return the view as it may be shown: an end waits until the fills before it are logged."""
@@ -184,7 +171,7 @@ class _Transaction:
             return order, None
         if not known or replaced_by in known:
             return apply(order, OrderView(OrderRef(new), OrderStatus.UNKNOWN)), None
-        if journal.being_replaced(self._connection, record.key):
+        if journal.open_changes(self._log.connection, record.key):  # it may be the changed order's own id
             current = OrderRef(order.broker_order_id)
             return apply(order, OrderView(current, OrderStatus.UNKNOWN, replaced_by=new)), None
         order = order.evolve(broker_order_ids=(*known, new))

@@ -7,31 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import (
-    AuthenticationError,
-    BrokerFailed,
-    PermissionDenied,
-    VenueError,
-)
+from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
 
-from . import journal
-from .eventlog import EventLog
-from .ingest import Ingest, Ingested
-from .journal import Journal, State
-from .port import (
-    Decoded,
-    Execution,
-    FeeAmendment,
-    Link,
-    Listing,
-    OrderRef,
-    OrderView,
-    Trigger,
-    Unreadable,
-    VenuePort,
-)
+from . import journal, port
+from .ingest import Ingested
+from .journal import State
+from .login import Login
 from .resolver import Resolver
 
 Reading = Callable[[], Awaitable[None]]
@@ -46,86 +28,73 @@ class Intake:
 
     def __init__(
         self,
-        port: VenuePort,
-        journal_: Journal,
-        log: EventLog,
-        ingest: Ingest,
+        login: Login,
         *,
-        account_id: str,
-        clock: Clock,
         since: datetime,
         settle_wait: float,
         run: Callable[[Coroutine[Any, Any, None], str], None],
     ) -> None:
-        self._port = port
-        self._journal = journal_
-        self._log = log
-        self._ingest = ingest
-        self._account_id = account_id
-        self._clock = clock
+        self._login = login
         self._since = since
         self._settle_wait = settle_wait
-        self._run = run
         self._gap = False
-        ingest.on_held = self._wait_for_fills
+        login.ingest.on_held = lambda key: run(self._release(key), f"settle {key}")
 
     async def settle_the_past(self, resolver: Resolver) -> None:
         """Ask about what the last run left open, then read what happened meanwhile, with overlap."""
-        records = self._journal.store.read(
-            lambda connection: journal.unsettled(connection, (State.SENDING, State.UNKNOWN))
-        )
+        records = self._login.journal.read(journal.unsettled, (State.SENDING, State.UNKNOWN))
         for record in records:
             await resolver.resolve_once(record)
         await self.catch_up()
 
     async def catch_up(self) -> None:
         """Read past executions with overlap, then the unsettled orders and what those still lack."""
-        last = self._journal.store.read(journal.last_fill)
+        last = self._login.journal.read(journal.last_fill)
         since = last.executed_at if last else self._since
-        since -= _OVERLAP + timedelta(seconds=self._port.profile.correction_lookback)
-        await self._observe(await self._port.executions(self._account_id, since, None))
-        records = self._journal.store.read(
-            lambda connection: journal.unsettled(connection, (State.CONFIRMED,))
-        )
-        refs = [OrderRef(row.order.broker_order_id) for row in records if row.order.broker_order_id]
+        since -= _OVERLAP + timedelta(seconds=self._login.port.profile.correction_lookback)
+        await self._observe(await self._login.port.executions(self._login.account_id, since, None))
+        records = self._login.journal.read(journal.unsettled, (State.CONFIRMED,))
+        refs = [port.OrderRef(row.order.broker_order_id) for row in records if row.order.broker_order_id]
         if refs:
-            await self._follow(await self._observe(await self._port.read(refs)))
+            await self._follow(await self._observe(await self._login.port.read(refs)))
 
     async def _follow(self, seen: Ingested) -> None:
         """Read the executions of orders of which the venue counts more than is logged."""
         if seen.lacking:
-            await self._observe(await self._port.executions_of(list(seen.lacking.values())))
+            await self._observe(await self._login.port.executions_of(list(seen.lacking.values())))
 
-    async def _observe(self, listing: Listing[Execution] | Listing[OrderView]) -> Ingested:
+    async def _observe(
+        self, listing: port.Listing[port.Execution] | port.Listing[port.OrderView]
+    ) -> Ingested:
         self.report(listing.unreadable)
-        return await self._ingest.observe(self._account_id, listing.rows)
+        return await self._login.ingest.observe(listing.rows)
 
     async def pump(self) -> None:
         """Take frames until the broker closes. Raises `BrokerFailed` where the venue's stream ends."""
-        async for frame in self._port.frames():
-            await self._handle(self._port.decode(frame))
-        raise BrokerFailed("the venue's stream ended.")
+        async for frame in self._login.port.frames():
+            await self._handle(self._login.port.decode(frame))
+        raise errors.BrokerFailed("the venue's stream ended.")
 
-    async def _handle(self, items: Sequence[Decoded]) -> None:
-        await self._ingest.observe(
-            self._account_id, [item for item in items if isinstance(item, (Execution, OrderView))]
+    async def _handle(self, items: Sequence[port.Decoded]) -> None:
+        await self._login.ingest.observe(
+            [item for item in items if isinstance(item, (port.Execution, port.OrderView))]
         )
         for item in items:
-            if isinstance(item, Trigger):
+            if isinstance(item, port.Trigger):
                 await self._persist(self._triggered(item))
-            elif isinstance(item, Link):
+            elif isinstance(item, port.Link):
                 await self._linked(item)
-            elif isinstance(item, FeeAmendment):
+            elif isinstance(item, port.FeeAmendment):
                 await self._amend(item)
-            elif isinstance(item, Unreadable):
+            elif isinstance(item, port.Unreadable):
                 self.report([item])
 
-    def _triggered(self, trigger: Trigger) -> Reading:
+    def _triggered(self, trigger: port.Trigger) -> Reading:
         async def read() -> None:
-            fills = await self._port.executions_of(trigger.refs)
-            views = await self._port.read(trigger.refs)
+            fills = await self._login.port.executions_of(trigger.refs)
+            views = await self._login.port.read(trigger.refs)
             self.report([*fills.unreadable, *views.unreadable])
-            await self._ingest.observe(self._account_id, [*fills.rows, *views.rows])
+            await self._login.ingest.observe([*fills.rows, *views.rows])
 
         return read
 
@@ -135,32 +104,29 @@ class Intake:
         while True:
             try:
                 await read()
-            except (AuthenticationError, PermissionDenied):
+            except (errors.AuthenticationError, errors.PermissionDenied):
                 raise
-            except (OSError, TimeoutError, VenueError) as error:
+            except (OSError, TimeoutError, errors.VenueError) as error:
                 await self._open_gap(str(error))
-                await self._clock.sleep(wait)
+                await self._login.clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
                 read = self.catch_up
             else:
                 await self._close_gap()
                 return
 
-    def _wait_for_fills(self, key: str) -> None:
-        self._run(self._release(key), f"settle {key}")
-
     async def _release(self, key: str) -> None:
-        await self._clock.sleep(self._settle_wait)
-        view = self._ingest.held.get(key)
+        await self._login.clock.sleep(self._settle_wait)
+        view = self._login.ingest.held.get(key)
         if view is None:
             return
-        with contextlib.suppress(OSError, TimeoutError, VenueError):
-            await self._observe(await self._port.executions_of([view.ref]))
-        if (view := self._ingest.held.get(key)) is not None:
-            await self._ingest.observe(self._account_id, [view], release=True)
+        with contextlib.suppress(OSError, TimeoutError, errors.VenueError):
+            await self._observe(await self._login.port.executions_of([view.ref]))
+        if (view := self._login.ingest.held.get(key)) is not None:
+            await self._login.ingest.observe([view], release=True)
 
-    async def _linked(self, link: Link) -> None:
-        await self._tell(EventKind.LINK_UP if link.up else EventKind.LINK_DOWN, link.words)
+    async def _linked(self, link: port.Link) -> None:
+        await self._login.log.note(EventKind.LINK_UP if link.up else EventKind.LINK_DOWN, link.words)
         if not link.up or link.data_lost:
             await self._open_gap(link.words)
         if link.up and self._gap:
@@ -169,25 +135,19 @@ class Intake:
     async def _open_gap(self, words: str) -> None:
         if not self._gap:
             self._gap = True
-            await self._tell(EventKind.GAP_OPEN, words)
+            await self._login.log.note(EventKind.GAP_OPEN, words)
 
     async def _close_gap(self) -> None:
         if self._gap:
             self._gap = False
-            await self._tell(EventKind.GAP_CLOSED, "read again with overlap")
+            await self._login.log.note(EventKind.GAP_CLOSED, "read again with overlap")
 
-    async def _tell(self, kind: EventKind, words: str) -> None:
-        await self._log.transact(lambda _, log: log.event(kind, None, words))
-
-    async def _amend(self, amendment: FeeAmendment) -> None:
+    async def _amend(self, amendment: port.FeeAmendment) -> None:
         fees = " + ".join(map(repr, amendment.fees))
-        await self._log.transact(
-            lambda _, log: log.event(
-                EventKind.FEE_AMENDED, None, fees, fill_id=amendment.fill_id, status=amendment.fee_status
-            )
-        )
+        detail = {"fill_id": amendment.fill_id, "status": amendment.fee_status}
+        await self._login.log.note(EventKind.FEE_AMENDED, fees, **detail)
 
-    def report(self, rows: Sequence[Unreadable]) -> None:
+    def report(self, rows: Sequence[port.Unreadable]) -> None:
         """Tell observers of rows that make no sense."""
         for row in rows:
-            self._log.observed(EventKind.UNREADABLE, row.cause, words=row.words)
+            self._login.log.observed(EventKind.UNREADABLE, row.cause, words=row.words)

@@ -7,12 +7,12 @@ take a `connection` run inside one.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import StateError, StateMismatch
@@ -24,6 +24,9 @@ from .bodies import body_of, order_of
 from .merge import Logged
 from .port import OrderRef, Ticket
 from .schema import APPLICATION_ID, MIGRATIONS
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Name(IntEnum):
@@ -55,19 +58,18 @@ OPEN_QUESTIONS = (State.SENDING, State.UNKNOWN, State.NOT_PLACED)
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One key's row."""
+    """One key's row; `certainty` says how sure the absence of an order that was not placed is."""
 
     key: str
     fingerprint: str
+    account_id: str
     state: State
     order: Order
-    account_id: str
-    certainty: str | None
-    reason: str | None
-    words: str | None
-    cancel_wanted: bool
-    settled: bool
-    logged: Logged
+    logged: Logged = field(default_factory=Logged)
+    certainty: str | None = None
+    reason: str | None = None
+    words: str | None = None
+    cancel_wanted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +98,11 @@ class Journal:
         #: Why an outcome could not be written, where that happened: nothing more may be sent.
         self.stopped: StateError | None = None
 
-    @property
-    def durable(self) -> bool:
-        """True where a file holds the journal."""
-        return self.store.durable
-
-    def open(self) -> None:
-        """Open the file and bring it to the present version. Raises `StateError`."""
-        self.store.open()
-
-    def close(self) -> None:
-        """Write what is queued and close the file."""
-        self.store.close()
+    def read(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *values: P.args, **named: P.kwargs
+    ) -> T:
+        """Ask one of this module's questions of what is committed: `read(get, key)`."""
+        return self.store.read(lambda connection: query(connection, *values, **named))
 
     async def claim_identity(self, *, venue: str, environment: str, account_id: str) -> None:
         """Make the file this venue's, environment's and account's. Raises `StateMismatch` for another's."""
@@ -129,25 +124,20 @@ class Journal:
 # --- inside a transaction ----------------------------------------------------------------------------
 
 _RECORD = (
-    "SELECT key, fingerprint, state, body, account_id, certainty, reason, words, cancel_wanted, settled,"
-    " logged_quantity, logged_value FROM orders"
+    "SELECT key, fingerprint, account_id, state, body, logged_quantity, logged_value, certainty, reason,"
+    " words, cancel_wanted FROM orders"
 )
 
 
+_ATTEMPT = "SELECT key, n, kind, token, t0_ns, not_after_ns, owner, outcome, cause, body FROM attempts"
+
+
 def _record(row: tuple[Any, ...]) -> Record:
+    key, mark, account_id, state, body, quantity, value, certainty, reason, words, cancel_wanted = row
     return Record(
-        key=row[0],
-        fingerprint=row[1],
-        state=State(row[2]),
-        order=order_of(row[3]),
-        account_id=row[4],
-        certainty=row[5],
-        reason=row[6],
-        words=row[7],
-        cancel_wanted=bool(row[8]),
-        settled=bool(row[9]),
-        logged=Logged(Decimal(row[10]), Decimal(row[11])),
-    )
+        key, mark, account_id, State(state), order_of(body), Logged(Decimal(quantity), Decimal(value)),
+        certainty, reason, words, bool(cancel_wanted),
+    )  # fmt: skip
 
 
 def get(connection: sqlite3.Connection, key: str) -> Record | None:
@@ -163,21 +153,19 @@ def named(connection: sqlite3.Connection, account_id: str, name: str, *kinds: Na
     """Return the row that a name stands for: ours first, then the venue's id, then a token."""
     wanted = kinds or tuple(Name)
     row = connection.execute(
-        f"{_NAMED} AND kind IN ({_marks(wanted)}) ORDER BY kind LIMIT 1",
-        (account_id, name, *wanted),
+        f"{_NAMED} AND kind IN ({_marks(wanted)}) ORDER BY kind LIMIT 1", (account_id, name, *wanted)
     ).fetchone()
     return None if row is None else get(connection, row[0])
 
 
 def at_venue(connection: sqlite3.Connection, account_id: str, ref: OrderRef) -> Record | None:
     """Return the row of an order the venue speaks of; our own ids are not the venue's words."""
-    for name, kinds in (
-        (ref.broker_order_id, (Name.VENUE,)),
-        (ref.token, (Name.TOKEN, Name.CHANGE)),
-    ):
-        if name and (record := named(connection, account_id, name, *kinds)) is not None:
-            return record
-    return None
+    record = None
+    if ref.broker_order_id:
+        record = named(connection, account_id, ref.broker_order_id, Name.VENUE)
+    if record is None and ref.token:
+        record = named(connection, account_id, ref.token, Name.TOKEN, Name.CHANGE)
+    return record
 
 
 def _marks(values: Sequence[object]) -> str:
@@ -188,19 +176,14 @@ def unsettled(connection: sqlite3.Connection, states: Iterable[State]) -> list[R
     """Return the rows in these states that are not settled, oldest first."""
     wanted = tuple(states)
     rows = connection.execute(
-        f"{_RECORD} WHERE settled = 0 AND state IN ({_marks(wanted)}) ORDER BY created_ns",
-        wanted,
+        f"{_RECORD} WHERE settled = 0 AND state IN ({_marks(wanted)}) ORDER BY created_ns", wanted
     )
     return [_record(row) for row in rows.fetchall()]
 
 
 def attempts(connection: sqlite3.Connection, key: str) -> list[Attempt]:
     """Return a key's attempts, oldest first."""
-    rows = connection.execute(
-        "SELECT key, n, kind, token, t0_ns, not_after_ns, owner, outcome, cause, body FROM attempts"
-        " WHERE key = ? ORDER BY n",
-        (key,),
-    )
+    rows = connection.execute(f"{_ATTEMPT} WHERE key = ? ORDER BY n", (key,))
     return [Attempt(*row) for row in rows.fetchall()]
 
 
@@ -215,28 +198,25 @@ def add_name(connection: sqlite3.Connection, account_id: str, name: str, kind: N
     return bool(holder[0] == key)
 
 
-def claim(
-    connection: sqlite3.Connection, order: Order, print_of: str, ticket: Ticket, owner: str, now_ns: int
-) -> bool:
+def claim(connection: sqlite3.Connection, wanted: Record, ticket: Ticket, owner: str) -> bool:
     """Write key and attempt before anything is sent; False where somebody else's row was first.
 
     Raises `IdTaken` where the order id stands for another key.
     """
-    body = body_of(order)
-    key = order.idempotency_key
+    key, order, now_ns = wanted.key, wanted.order, to_ns(ticket.t0)
     if ticket.attempt == 1:
-        taken = _insert(connection, order, print_of, ticket.account_id, State.SENDING, body, now_ns)
-        if taken and not add_name(connection, ticket.account_id, order.order_id, Name.OURS, key):
+        taken = _insert(connection, wanted, now_ns)
+        if taken and not add_name(connection, wanted.account_id, order.order_id, Name.OURS, key):
             raise IdTaken(order.order_id)
     else:
         taken = connection.execute(
             "UPDATE orders SET state = ?, body = ?, certainty = NULL, updated_ns = ?"
             " WHERE key = ? AND state = ? AND cancel_wanted = 0"
             " AND (SELECT max(n) FROM attempts WHERE key = ?) = ?",
-            (State.SENDING, body, now_ns, key, State.NOT_PLACED, key, ticket.attempt - 1),
+            (wanted.state, body_of(order), now_ns, key, State.NOT_PLACED, key, ticket.attempt - 1),
         ).rowcount
     if taken:
-        add_attempt(connection, key, ticket, "new", owner, body)
+        add_attempt(connection, key, ticket, "new", owner, body_of(order))
     return bool(taken)
 
 
@@ -244,25 +224,20 @@ class IdTaken(Exception):
     """An order id that stands for another order already."""
 
 
-def adopt(
-    connection: sqlite3.Connection, order: Order, print_of: str, account_id: str, now_ns: int
-) -> Record | None:
+def adopt(connection: sqlite3.Connection, found: Record, now_ns: int) -> Record | None:
     """Write a row for an order the venue holds as part of another; None where its key or id is used."""
-    key = order.idempotency_key
-    if not _insert(connection, order, print_of, account_id, State.CONFIRMED, order.model_dump_json(), now_ns):
+    if not _insert(connection, found, now_ns):
         return None
-    add_name(connection, account_id, order.order_id, Name.OURS, key)
-    return get(connection, key)
+    add_name(connection, found.account_id, found.order.order_id, Name.OURS, found.key)
+    return found
 
 
-def _insert(
-    connection: sqlite3.Connection, order: Order, print_of: str, account_id: str, state: State, body: str,
-    now_ns: int,
-) -> int:  # fmt: skip
+def _insert(connection: sqlite3.Connection, row: Record, now_ns: int) -> int:
+    values = (row.key, row.order.order_id, row.account_id, row.fingerprint, row.state, body_of(row.order))
     return connection.execute(
         "INSERT OR IGNORE INTO orders (key, order_id, account_id, fingerprint, state, body, created_ns,"
         " updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (order.idempotency_key, order.order_id, account_id, print_of, state, body, now_ns, now_ns),
+        (*values, now_ns, now_ns),
     ).rowcount
 
 
@@ -281,21 +256,10 @@ def add_attempt(
         add_name(connection, ticket.account_id, ticket.token, name, key)
 
 
-def replacing_owners(connection: sqlite3.Connection, key: str) -> list[str]:
-    """Return who sent the changes of an order that have no outcome yet."""
-    rows = connection.execute(
-        "SELECT owner FROM attempts WHERE key = ? AND kind != 'new' AND outcome IS NULL", (key,)
-    )
-    return [row[0] for row in rows.fetchall()]
-
-
-def being_replaced(connection: sqlite3.Connection, key: str) -> bool:
-    """True where a replace is under way, or its outcome is not known: a new venue id may be its own."""
-    row = connection.execute(
-        "SELECT 1 FROM attempts WHERE key = ? AND kind != 'new' AND coalesce(outcome, 'unknown') = 'unknown'",
-        (key,),
-    ).fetchone()
-    return row is not None
+def open_changes(connection: sqlite3.Connection, key: str) -> list[Attempt]:
+    """Return the changes of an order that are under way, or may have been made: it is not known."""
+    tries = attempts(connection, key)
+    return [tried for tried in tries if tried.kind != "new" and tried.outcome in (None, State.UNKNOWN)]
 
 
 def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: str, cause: str) -> None:
@@ -305,50 +269,19 @@ def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: st
     )
 
 
-def put(
-    connection: sqlite3.Connection,
-    record: Record,
-    now_ns: int,
-    *,
-    order: Order,
-    state: State | None = None,
-    logged: Logged | None = None,
-    certainty: str | None = None,
-    reason: str | None = None,
-    words: str | None = None,
-) -> Record:
-    """Write a key's new state and order, bind the venue ids it has by now, and return the row."""
-    updated = replace(
-        record,
-        order=order,
-        state=state or record.state,
-        settled=order.settled,
-        logged=logged or record.logged,
-        certainty=certainty if state is not None else record.certainty,
-        reason=reason or record.reason,
-        words=words or record.words,
-    )
+def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -> None:
+    """Write a key's new row, and bind the venue ids its order has by now."""
+    order, logged = now.order, now.logged
+    stands = (now.state, body_of(order), order.is_final, order.settled)
+    answer = (now.certainty, now.reason, now.words)
     connection.execute(
         "UPDATE orders SET state = ?, body = ?, final = ?, settled = ?, logged_quantity = ?,"
         " logged_value = ?, certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
-        (
-            updated.state,
-            body_of(order),
-            order.is_final,
-            order.settled,
-            str(updated.logged.quantity),
-            str(updated.logged.value),
-            updated.certainty,
-            updated.reason,
-            updated.words,
-            now_ns,
-            record.key,
-        ),
+        (*stands, str(logged.quantity), str(logged.value), *answer, now_ns, now.key),
     )
-    if order.broker_order_ids != record.order.broker_order_ids:
+    if order.broker_order_ids != was.order.broker_order_ids:
         for broker_order_id in order.broker_order_ids:
-            add_name(connection, record.account_id, broker_order_id, Name.VENUE, record.key)
-    return updated
+            add_name(connection, now.account_id, broker_order_id, Name.VENUE, now.key)
 
 
 def want_cancel(connection: sqlite3.Connection, key: str) -> Record | None:
@@ -357,30 +290,16 @@ def want_cancel(connection: sqlite3.Connection, key: str) -> Record | None:
     return get(connection, key)
 
 
-def page(
-    connection: sqlite3.Connection, since_ns: int, after: tuple[int, str], limit: int
-) -> list[tuple[int, Record]]:
-    """Return orders created since a time, oldest first, after the (time, key) the last page ended with."""
-    rows = connection.execute(
-        "SELECT created_ns, key FROM orders WHERE created_ns >= ? AND (created_ns, key) > (?, ?)"
-        " ORDER BY created_ns, key LIMIT ?",
-        (since_ns, *after, limit),
-    ).fetchall()
-    found = [(created, get(connection, key)) for created, key in rows]
-    return [(created, record) for created, record in found if record is not None]
-
-
 def last_fill(connection: sqlite3.Connection) -> Fill | None:
     """Return the execution logged last."""
-    row = connection.execute(
-        'SELECT body FROM log WHERE fill_id IS NOT NULL ORDER BY "offset" DESC LIMIT 1'
-    ).fetchone()
-    return Fill.model_validate_json(row[0]) if row else None
+    return _fill(connection, 'fill_id IS NOT NULL ORDER BY "offset" DESC LIMIT 1')
 
 
 def logged_fill(connection: sqlite3.Connection, account_id: str, fill_id: str) -> Fill | None:
     """Return an execution as it was logged, or None where it wasn't."""
-    row = connection.execute(
-        "SELECT body FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
-    ).fetchone()
+    return _fill(connection, "account_id = ? AND fill_id = ?", account_id, fill_id)
+
+
+def _fill(connection: sqlite3.Connection, which: str, *values: str) -> Fill | None:
+    row = connection.execute(f"SELECT body FROM log WHERE {which}", values).fetchone()  # noqa: S608
     return Fill.model_validate_json(row[0]) if row else None

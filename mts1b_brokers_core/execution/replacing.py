@@ -3,202 +3,123 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
-from mts1b_brokers_core.foundation.capabilities import Capabilities
-from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import (
-    IdempotencyConflict,
-    InvalidInput,
-    OrderDenied,
-    OrderNotFound,
-    OrderNotPlaced,
-    OrderRejected,
-    OrderUnsupported,
-    OutcomeUnknown,
-    StateError,
-)
+from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.ids import uuid7
 from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatus
-from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 
-from . import journal
-from .eventlog import Appender, EventLog
-from .gates import Gatekeeper
-from .instruments import InstrumentCache, fit
-from .journal import Attempt, Journal, Record, State
-from .lookups import Lookups
+from . import door, journal
+from .eventlog import Appender
+from .instruments import fit
+from .journal import Record, State
+from .login import Login
 from .merge import apply
-from .ownership import Owner
-from .port import (
-    Ack,
-    NotPlaced,
-    OrderRef,
-    OrderView,
-    PlaceResult,
-    Rejected,
-    Replacing,
-    Ticket,
-    Unknown,
-    VenuePort,
-)
+from .outcomes import meaning_of
+from .port import Ack, NotPlaced, OrderRef, OrderView, PlaceResult, Rejected, Replacing, Ticket, Unknown
 from .tokens import venue_token
-from .writing import write_order
+from .writing import write_record
 
 
 class Replacement:
     """The one way to change an order; our order id stays over the chain of venue ids."""
 
-    def __init__(
-        self,
-        port: VenuePort,
-        replacing: Replacing,
-        journal_: Journal,
-        log: EventLog,
-        lookups: Lookups,
-        *,
-        scope: str,
-        account_id: str,
-        capabilities: Capabilities,
-        instruments: InstrumentCache,
-        gates: Gatekeeper,
-        owner: Owner,
-        clock: Clock,
-    ) -> None:
-        self._port = port
+    def __init__(self, login: Login, replacing: Replacing) -> None:
+        self._login = login
         self._replacing = replacing
-        self._journal = journal_
-        self._log = log
-        self._lookups = lookups
-        self._scope = scope
-        self._account_id = account_id
-        self._capabilities = capabilities
-        self._instruments = instruments
-        self._gates = gates
-        self._owner = owner
-        self._clock = clock
 
     async def replace(self, order_id: str, changes: OrderChanges, idempotency_key: str | None) -> Order:
         """Change price, stop or total quantity of a working order and return it as changed."""
-        record = self._lookups.find(order_id)
+        login = self._login
+        record = login.find(order_id)
         if record is None:
-            raise OrderNotFound(f"no order {order_id} was placed here.", next_step="use an order_id of yours")
+            raise errors.OrderNotFound(
+                f"no order {order_id} was placed here.", next_step="use an order_id of yours"
+            )
         key = idempotency_key or uuid7()
-        tries = self._journal.store.read(lambda connection: journal.attempts(connection, record.key))
-        earlier = [attempt for attempt in tries if attempt.kind == f"replace:{key}"]
-        if earlier:
-            return self._stored(record, earlier[-1], changes)
-        wanted = await self._prepare(record, changes)
+        tries = login.attempts(record.key)
+        for tried in tries:
+            if tried.kind == f"replace:{key}":
+                if tried.body != changes.model_dump_json():
+                    raise errors.IdempotencyConflict(
+                        "the key was used for other changes.",
+                        reason="idempotency_conflict",
+                        order=record.order,
+                    )
+                return _answer(
+                    record.order, State(tried.outcome or State.UNKNOWN), tried.cause or "no answer"
+                )
         ticket = Ticket(
-            order=wanted,
-            account_id=self._account_id,
-            token=venue_token(key, self._scope, self._port.profile.token),
+            order=await self._prepare(record, changes),
+            account_id=login.account_id,
+            token=venue_token(key, login.scope, login.port.profile.token),
             attempt=len(tries) + 1,
-            t0=self._clock.now(),
+            t0=login.clock.now(),
             changes=changes,
         )
-        await self._claim(record, ticket, key)
+        await self._claim(record, ticket, changes, key)
         failpoint("replace.claimed")
-        await self._check_still_wanted(record, ticket)
-        result = await self._send(OrderRef(record.order.broker_order_id), ticket)
+        try:
+            door.check_still_wanted(login, record.order, ticket)
+        except errors.OrderDenied as denial:
+            await self._conclude(record, ticket, changes, NotPlaced(denial.message))
+            raise
+        ref = OrderRef(record.order.broker_order_id)
+        result = await door.sent(lambda: self._replacing.replace_one(ref, ticket))
         failpoint("replace.answered")
-        return await self._settle(record, ticket, result)
-
-    def _stored(self, record: Record, attempt: Attempt, changes: OrderChanges) -> Order:
-        if attempt.body != changes.model_dump_json():
-            raise IdempotencyConflict(
-                "the key was used for other changes.", reason="idempotency_conflict", order=record.order
-            )
-        if attempt.outcome == "confirmed":
-            return record.order
-        if attempt.outcome == "rejected":
-            raise OrderRejected(f"the venue refused the change: {attempt.cause}.", order=record.order)
-        if attempt.outcome == "not_placed":
-            raise OrderNotPlaced(
-                f"the change was not made: {attempt.cause}", certainty="proven", order=record.order,
-                repeat_is_safe=False, next_step="replace again under a new key",
-            )  # fmt: skip
-        raise OutcomeUnknown(
-            f"whether the change was made is not known: {attempt.cause}.", order=record.order
-        )
+        if isinstance(result, Unknown):
+            result = await self._read_back(ref, ticket, result.cause)
+        order = await self._conclude(record, ticket, changes, result)
+        return _answer(order, *meaning_of(result), result)
 
     async def _prepare(self, record: Record, changes: OrderChanges) -> Order:
-        order = record.order
-        self._gates.check_journal(self._journal.stopped, order)
-        given = changes.given()
+        login, order, given = self._login, record.order, changes.given()
+        login.gates.check_journal(login.journal.stopped, order)
         if not given:
-            raise InvalidInput("nothing to change was given.", next_step="give a price or a quantity")
+            raise errors.InvalidInput("nothing to change was given.", next_step="give a price or a quantity")
         if record.state is not State.CONFIRMED or order.is_final:
-            raise OrderDenied(
-                f"the order is {order.status or record.state} and can't be changed.",
-                reason="not_working",
-                order=order,
-                next_step="submit a new order",
-            )
-        if (
-            changes.quantity is not None
-            and order.filled_quantity
-            and self._port.profile.replace_quantity == "remaining"
-        ):
-            raise OrderUnsupported(
-                "this venue can't change the quantity of a partly filled order.",
-                capability="replace quantity of a partly filled order",
-                order=order,
-            )
-        if changes.quantity is not None and changes.quantity <= order.filled_quantity:
-            raise OrderDenied(
-                f"the new total {changes.quantity} is not above the {order.filled_quantity} already filled.",
-                reason="quantity",
-                order=order,
-                next_step="cancel the rest instead",
-            )
+            stands = order.status or record.state
+            why = f"the order is {stands} and can't be changed."
+            raise _denied(order, "not_working", why, "submit a new order")
+        if changes.quantity is not None and order.filled_quantity:
+            if login.port.profile.replace_quantity == "remaining":
+                raise errors.OrderUnsupported(
+                    "this venue can't change the quantity of a partly filled order.",
+                    capability="replace quantity of a partly filled order",
+                    order=order,
+                )
+            if changes.quantity <= order.filled_quantity:
+                filled = f"the {order.filled_quantity} already filled"
+                why = f"the new total {changes.quantity} is not above {filled}."
+                raise _denied(order, "quantity", why, "cancel the rest instead")
         wanted = order.model_copy(update=given)
-        instrument = await self._instruments.find(order.symbol, order.asset_class)
-        self._capabilities.require(wanted, instrument.asset_class)
+        instrument = await login.instruments.find(order.symbol, order.asset_class)
+        login.capabilities.require(wanted, instrument.asset_class)
         wanted = fit(wanted, instrument)
-        await self._gates.check(wanted, instrument)
+        await login.gates.check(wanted, instrument)
         return wanted
 
-    async def _claim(self, record: Record, ticket: Ticket, key: str) -> None:
-        assert ticket.changes is not None
-        body = ticket.changes.model_dump_json()
+    async def _claim(self, record: Record, ticket: Ticket, changes: OrderChanges, key: str) -> None:
+        owner, kind, body = self._login.owner, f"replace:{key}", changes.model_dump_json()
 
         def work(connection: sqlite3.Connection) -> None:
-            self._gates.check_rate(connection, to_ns(ticket.t0), record.order)
-            open_by = journal.replacing_owners(connection, record.key)
-            if any(not self._owner.is_dead(owner) for owner in open_by):
-                raise _under_way(record)
-            journal.add_attempt(connection, record.key, ticket, f"replace:{key}", self._owner.name, body)
+            under_way = [row for row in journal.open_changes(connection, record.key) if row.outcome is None]
+            if any(not owner.is_dead(row.owner) for row in under_way):
+                raise _under_way(record.order)
+            journal.add_attempt(connection, record.key, ticket, kind, owner.name, body)
 
         try:
-            await self._journal.store.run(work)
+            await door.claim(self._login, record.order, ticket, work)
         except sqlite3.IntegrityError:
-            raise _under_way(record) from None
-        except StateError as error:
-            raise OrderDenied(
-                f"the attempt could not be journalled: {error.message}",
-                reason="journal",
-                order=record.order,
-                next_step=error.next_step,
-            ) from error
+            raise _under_way(record.order) from None
 
-    async def _check_still_wanted(self, record: Record, ticket: Ticket) -> None:
-        """Look once more at the halt, after the commit and before the write."""
+    async def _read_back(self, ref: OrderRef, ticket: Ticket, cause: str) -> PlaceResult:
+        """Return what the order itself tells of a change whose reply is missing."""
         try:
-            self._gates.check_halt(record.order)
-        except OrderDenied as denial:
-            await self._conclude(record, ticket, NotPlaced(denial.message))
-            raise
-
-    async def _send(self, ref: OrderRef, ticket: Ticket) -> PlaceResult:
-        try:
-            return await self._replacing.replace_one(ref, ticket)
-        # Whatever an adapter or its transport raises, bytes may have left; reading the order tells.
-        except Exception as error:  # noqa: BLE001
-            cause = f"{type(error).__name__}: {error}"
-        try:
-            listing = await self._port.read([ref])
+            listing = await self._login.port.read([ref])
+        # A reading that fails in any way says nothing about the change.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{cause}; reading the order failed too: {error}")
         for view in listing.rows:
@@ -206,79 +127,69 @@ class Replacement:
                 return Ack(view.ref, view)
         return Unknown(cause)
 
-    async def _conclude(self, record: Record, ticket: Ticket, result: PlaceResult) -> Order:
-        """Write the outcome; where that fails the caller still gets it, and nothing more is sent."""
-        outcome, cause = _named(result)
+    async def _conclude(
+        self, record: Record, ticket: Ticket, changes: OrderChanges, result: PlaceResult
+    ) -> Order:
+        outcome, cause = meaning_of(result)
 
-        def work(connection: sqlite3.Connection, log: Appender) -> Order:
-            journal.finish_attempt(connection, record.key, ticket.attempt, outcome, cause)
-            current = journal.get(connection, record.key)
-            assert current is not None
+        def changed(order: Order) -> Order:
+            return _changed(order, ticket, changes, result) if isinstance(result, Ack) else order
+
+        def write(log: Appender) -> Order:
+            journal.finish_attempt(log.connection, record.key, ticket.attempt, str(outcome), cause)
+            was = journal.get(log.connection, record.key)
+            assert was is not None
             if not isinstance(result, Ack):
-                return current.order
-            order = _changed(current.order, ticket, result)
-            order = write_order(connection, log, current, order, logged=current.logged).order
-            log.event(
-                EventKind.REPLACED, order, ", ".join(sorted(ticket.changes.given())) if ticket.changes else ""
-            )
+                return was.order
+            order = write_record(log, was, replace(was, order=changed(was.order))).order
+            log.event(EventKind.REPLACED, order, ", ".join(sorted(changes.given())))
             return order
 
-        try:
-            return await self._log.transact(work)
-        except StateError as error:
-            self._journal.stopped = error
-            return _changed(record.order, ticket, result) if isinstance(result, Ack) else record.order
-
-    async def _settle(self, record: Record, ticket: Ticket, result: PlaceResult) -> Order:
-        order = await self._conclude(record, ticket, result)
-        cause = _named(result)[1]
-        if isinstance(result, Ack):
-            return order
-        if isinstance(result, Rejected):
-            raise OrderRejected(
-                f"the venue refused the change: {result.words}.",
-                reason=result.reason,
-                words=result.words,
-                order=order,
-                next_step="the order works on as it was",
-            )
-        if isinstance(result, NotPlaced):
-            raise OrderNotPlaced(
-                f"the change was not made: {cause}", certainty="proven", retry_after=result.retry_after,
-                order=order, repeat_is_safe=False, next_step="replace again under a new key",
-            )  # fmt: skip
-        raise OutcomeUnknown(
-            f"whether the change was made is not known: {cause}.",
-            order=order,
-            next_step="read the order; repeat only what it does not show",
-        )
+        return await door.conclude(self._login, write, lambda: changed(record.order))
 
 
-def _under_way(record: Record) -> OrderDenied:
-    return OrderDenied(
-        "another change of this order is under way.",
-        reason="replace_under_way",
-        order=record.order,
-        next_step="repeat once it is answered",
-    )
-
-
-def _named(result: PlaceResult) -> tuple[str, str]:
-    if isinstance(result, Ack):
-        return "confirmed", ""
-    if isinstance(result, Rejected):
-        return "rejected", result.words
-    if isinstance(result, NotPlaced):
-        return "not_placed", result.cause
-    return "unknown", result.cause
-
-
-def _changed(order: Order, ticket: Ticket, ack: Ack) -> Order:
-    given = ticket.changes.given() if ticket.changes else {}
-    sent = {name: getattr(ticket.order, name) for name in given}
+def _changed(order: Order, ticket: Ticket, changes: OrderChanges, ack: Ack) -> Order:
+    sent = {name: getattr(ticket.order, name) for name in changes.given()}
     order = order.evolve(**sent, adjustments=ticket.order.adjustments)
     new_id = ack.ref.broker_order_id
     view = ack.echo or OrderView(ack.ref, order.status or OrderStatus.NEW)
     if new_id and order.broker_order_id and new_id != order.broker_order_id:
         order = apply(order, OrderView(OrderRef(order.broker_order_id), view.status, replaced_by=new_id))
     return apply(order, view)
+
+
+def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None = None) -> Order:
+    """Return the order as changed, or raise what became of the change."""
+    if outcome is State.CONFIRMED:
+        return order
+    if outcome is State.REJECTED:
+        raise errors.OrderRejected(
+            f"the venue refused the change: {cause}.",
+            reason=result.reason if isinstance(result, Rejected) else "other",
+            words=cause,
+            order=order,
+            next_step="the order works on as it was",
+        )
+    if outcome is State.NOT_PLACED:
+        raise errors.OrderNotPlaced(
+            f"the change was not made: {cause}",
+            certainty="proven",
+            retry_after=result.retry_after if isinstance(result, NotPlaced) else None,
+            order=order,
+            repeat_is_safe=False,
+            next_step="replace again under a new key",
+        )
+    raise errors.OutcomeUnknown(
+        f"whether the change was made is not known: {cause}.",
+        order=order,
+        next_step="read the order; repeat only what it does not show",
+    )
+
+
+def _denied(order: Order, reason: str, why: str, next_step: str) -> errors.OrderDenied:
+    return errors.OrderDenied(why, reason=reason, order=order, next_step=next_step)
+
+
+def _under_way(order: Order) -> errors.OrderDenied:
+    why = "another change of this order is under way."
+    return _denied(order, "replace_under_way", why, "repeat once it is answered")

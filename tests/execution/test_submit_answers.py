@@ -480,7 +480,7 @@ async def test_instruments_that_cannot_be_read_are_a_denial(venue: Venue) -> Non
         raise ConnectionResetError("reset")
 
     client = venue.client()
-    client._instruments._load = broken
+    client.instruments = broken  # type: ignore[method-assign]
     async with client as broker:
         with pytest.raises(OrderDenied, match="instruments could not be read") as caught:
             await broker.submit(buy())

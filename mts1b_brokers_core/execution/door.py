@@ -1,0 +1,65 @@
+"""What placing and changing an order share: journalled first, checked once more, sent once, written down."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from mts1b_brokers_core.foundation import errors
+from mts1b_brokers_core.foundation.orders import Order
+from mts1b_brokers_core.platform.clock import to_ns
+
+from .eventlog import Appender
+from .login import Login
+from .port import NotPlaced, PlaceResult, Ticket, Unknown
+
+T = TypeVar("T")
+
+
+async def claim(login: Login, order: Order, ticket: Ticket, work: Callable[[sqlite3.Connection], T]) -> T:
+    """Commit what must be remembered before anything is sent. Raises `OrderDenied` where that fails."""
+
+    def within_the_rate(connection: sqlite3.Connection) -> T:
+        login.gates.check_rate(connection, to_ns(ticket.t0), order)
+        return work(connection)
+
+    try:
+        return await login.journal.store.run(within_the_rate)
+    except errors.StateError as error:
+        raise errors.OrderDenied(
+            f"the attempt could not be journalled: {error.message}",
+            reason="journal", order=order, next_step=error.next_step,
+        ) from error  # fmt: skip
+
+
+def check_still_wanted(login: Login, order: Order, ticket: Ticket) -> None:
+    """Look once more, after the commit and before the write, at what may have changed meanwhile."""
+    login.gates.check_halt(order)
+    if ticket.not_after is not None and login.clock.now() >= ticket.not_after:
+        raise errors.OrderDenied(
+            "the time in which the venue takes the order passed while it was journalled.",
+            reason="too_late", order=order, next_step="submit it again with the same key",
+        )  # fmt: skip
+
+
+async def sent(write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:
+    """Write once and return what came of it, whatever an adapter or its transport raises."""
+    try:
+        return await write()
+    except (errors.AuthenticationError, errors.PermissionDenied) as error:
+        return NotPlaced(error.message)
+    except ConnectionRefusedError as error:
+        return NotPlaced(f"no connection was made: {error}")
+    # In all other cases bytes may have left: unknown, never "no".
+    except Exception as error:  # noqa: BLE001
+        return Unknown(f"{type(error).__name__}: {error}")
+
+
+async def conclude(login: Login, write: Callable[[Appender], T], unwritten: Callable[[], T]) -> T:
+    """Write an outcome; where that fails the caller still gets it, `unwritten`, and nothing more is sent."""
+    try:
+        return await login.log.transact(write)
+    except errors.StateError as error:
+        login.journal.stopped = error
+        return unwritten()
