@@ -65,7 +65,8 @@ class Cancellation:
         if self._login.port.profile.cancel_by == "venue_id":
             return OrderRef(order.broker_order_id)
         tries = self._login.attempts(order.idempotency_key)
-        return OrderRef(order.broker_order_id, tries[-1].token if tries else None)
+        made = [tried.token for tried in tries if tried.kind == "new" or tried.outcome == State.CONFIRMED]
+        return OrderRef(order.broker_order_id, made[-1] if made else None)
 
     async def _unresolved(self, record: Record) -> bool:
         noted = await self._login.journal.store.run(
@@ -164,6 +165,6 @@ def _mark(log: Appender, key: str, *, taken: bool) -> None:
         return
     order = record.order.evolve(cancel_requested=True)
     if taken and order.status in (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED, OrderStatus.PENDING_NEW):
-        order = order.evolve(status=OrderStatus.PENDING_CANCEL)
+        order = order.evolve(status=OrderStatus.PENDING_CANCEL, raw_status=None)
     if (order.status, order.cancel_requested) != (record.order.status, record.order.cancel_requested):
         write_record(log, record, replace(record, order=order))

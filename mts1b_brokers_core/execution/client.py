@@ -185,7 +185,9 @@ class VenueClient(VenueAdapter):
         with self._operation("wait_for"):
             try:
                 async with self.clock.timeout(timeout):
-                    return await self._reached(order_id, until)
+                    while not (reached := self._reached(order_id, until)):
+                        await self._event_log.bell.wait()
+                    return reached
             except TimeoutError:
                 record = self._login.find(order_id)
                 raise errors.WaitTimeout(
@@ -194,25 +196,22 @@ class VenueClient(VenueAdapter):
                     next_step="wait again, or cancel the order",
                 ) from None
 
-    async def _reached(self, order_id: str, until: Literal["filled", "final"]) -> Order:
-        while True:
-            self._check_open()
-            bell = self._event_log.bell
-            record = self._login.find(order_id)
-            if record is None:
-                raise errors.OrderNotFound(f"no order {order_id} was placed here.")
-            if record.state is State.NOT_PLACED:
-                return self._submission.answer(record)
-            order = record.order
-            if order.is_final and until == "filled" and order.status is not OrderStatus.FILLED:
-                raise errors.OrderError(
-                    f"{order} ended without being filled.",
-                    order=order,
-                    next_step="look at its status and reason",
-                )
-            if order.is_final:
-                return order
-            await bell.wait()
+    def _reached(self, order_id: str, until: Literal["filled", "final"]) -> Order | None:
+        """Return the order where it got as far as wanted, None where it may yet; raise where it won't."""
+        self._check_open()
+        record = self._login.find(order_id)
+        if record is None:
+            raise errors.OrderNotFound(f"no order {order_id} was placed here.")
+        if record.state is State.NOT_PLACED:
+            return self._submission.answer(record)
+        order = record.order
+        if order.is_final and until == "filled" and order.status is not OrderStatus.FILLED:
+            raise errors.OrderError(
+                f"{order} ended without being filled.",
+                order=order,
+                next_step="look at its status and reason",
+            )
+        return order if order.is_final else None
 
     async def outcome(self, idempotency_key: str) -> Order:
         """Return the answer the journal holds for a key, or raise it; nothing is sent or asked.
@@ -243,15 +242,15 @@ class VenueClient(VenueAdapter):
 
     async def halt(self, reason: str) -> None:
         """Deny submits and replaces until `resume`, in every process of the state folder; cancels pass."""
-        self._check_open()
-        self._halt.set(reason)
-        await self._event_log.note(EventKind.HALTED, reason)
+        with self._operation("halt"):
+            self._halt.set(reason)
+            await self._event_log.note(EventKind.HALTED, reason)
 
     async def resume(self) -> None:
         """Allow trading again."""
-        self._check_open()
-        self._halt.clear()
-        await self._event_log.note(EventKind.RESUMED)
+        with self._operation("resume"):
+            self._halt.clear()
+            await self._event_log.note(EventKind.RESUMED)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -263,7 +262,7 @@ class VenueClient(VenueAdapter):
         self._state = "opening"
         self._loop = asyncio.get_running_loop()
         try:
-            with self._operation("open", check=False):
+            with self._operation("open", opening=True):
                 await self._open()
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong first is what must be told
@@ -366,15 +365,15 @@ class VenueClient(VenueAdapter):
         assert self._loop is not None
         task = self._loop.create_task(work, name=f"{self.name}: {name}")
         self._background.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(lambda _: self._ended(task, name))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None], name: str) -> None:
         self._background.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is None or self._state != "open":
             return
         self._state = "failed"
-        failure = errors.BrokerFailed(f"{task.get_name()} ended: {error}", broker=self.name)
+        failure = errors.BrokerFailed(f"{name} ended: {error}", broker=self.name, operation="background")
         failure.__cause__ = error
         _log.error("%s", failure, exc_info=error)
         self._event_log.observed(EventKind.FAILED, str(error))
@@ -404,11 +403,11 @@ class VenueClient(VenueAdapter):
             raise errors.BrokerClosed("this broker belongs to another event loop.", broker=self.name)
 
     @contextlib.contextmanager
-    def _operation(self, operation: str, *, check: bool = True) -> Iterator[None]:
-        """Add broker and operation to the errors that pass; first see that the broker is open."""
+    def _operation(self, operation: str, *, opening: bool = False) -> Iterator[None]:
+        """See that the broker is open, then add broker and operation to the errors that pass."""
+        if not opening:
+            self._check_open()
         try:
-            if check:
-                self._check_open()
             yield
         except errors.BrokerError as error:
             error.located(broker=self.name, operation=operation)

@@ -152,7 +152,7 @@ class _Transaction:
         if not view.status.final or self._release:
             return view
         self.result.held[record.key] = view
-        return replace(view, status=OrderStatus.PARTIALLY_FILLED)
+        return replace(view, status=OrderStatus.PARTIALLY_FILLED, raw_status="")
 
     @staticmethod
     def _lacks(record: Record, view: OrderView) -> bool:

@@ -52,7 +52,7 @@ class Lookups:
         account = view.account_id or self._login.account_id
         record = self._login.journal.read(journal.at_venue, account, view.ref)
         if record is not None:
-            return record.order.evolve(broker=self._login.broker)
+            return record.order
         return foreign_order(view, self._login.broker, self._login.account_id)
 
     async def fills_of(self, executions: Sequence[Execution]) -> list[Fill]:

@@ -66,6 +66,8 @@ def _with_view(order: Order, view: OrderView, reopens: frozenset[OrderStatus]) -
         changes["raw_status"] = view.raw_status or None
         if view.reason:
             changes["reason"] = view.reason
+    elif status is view.status and view.raw_status and order.raw_status is None:
+        changes["raw_status"] = view.raw_status
     return order.evolve(**changes) if changes else order
 
 
@@ -123,6 +125,8 @@ def _with_fill(order: Order, fill: Fill, logged: Logged) -> Order:
             changes["status"] = OrderStatus.FILLED
         elif now in (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.UNKNOWN):
             changes["status"] = OrderStatus.PARTIALLY_FILLED
+    if changes.get("status", order.status) is not order.status:
+        changes["raw_status"] = None  # the venue's word was for the status before
     if order.updated_at is None or fill.executed_at > order.updated_at:
         changes["updated_at"] = fill.executed_at
     return order.evolve(**changes)
@@ -151,9 +155,13 @@ def add_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) 
 
 
 def unfilled(view: OrderView) -> OrderView:
-    """Return a view that binds and brings a working status only: fills, and an end after them, follow."""
+    """Return a view that binds and brings a working status only: fills, and an end after them, follow.
+
+    The venue's own word is kept only where it is for the status that is shown.
+    """
     ended = view.status.final and view.status is not OrderStatus.REJECTED
     if not ended and not view.cumulative_quantity:
         return view
     status = OrderStatus.NEW if ended or view.status is OrderStatus.PARTIALLY_FILLED else view.status
-    return replace(view, status=status, cumulative_quantity=None, average_price=None)
+    raw_status = view.raw_status if status is view.status else ""
+    return replace(view, status=status, raw_status=raw_status, cumulative_quantity=None, average_price=None)

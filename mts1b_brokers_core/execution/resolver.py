@@ -157,5 +157,5 @@ def _after(
         view = found.views[0]
         return order if view.terms.contradicts(ticket.order) else apply(order, unfilled(view))
     if certainty == "proven":
-        return order.evolve(status=None)
-    return order.evolve(status=OrderStatus.UNKNOWN)
+        return order.evolve(status=None, raw_status=None)
+    return order.evolve(status=OrderStatus.UNKNOWN, raw_status=None)

@@ -47,7 +47,10 @@ def bind_children(log: Appender, record: Record, refs: Sequence[OrderRef]) -> No
     for child, ref in zip(parent.attached, refs, strict=False):
         known = journal.get(log.connection, child.idempotency_key)
         if known is None:
-            order = child.evolve(account_id=account_id, submitted_at=parent.submitted_at)
+            order = child.evolve(
+                account_id=account_id, broker=parent.broker, created_at=parent.created_at,
+                submitted_at=parent.submitted_at,
+            )  # fmt: skip
             mark = fingerprint(child, account_id)
             found = Record(child.idempotency_key, mark, account_id, State.CONFIRMED, order)
             known = journal.adopt(log.connection, found, log.now_ns)

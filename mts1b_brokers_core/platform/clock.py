@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    asynccontextmanager,
-    contextmanager,
-    nullcontext,
-)
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
@@ -50,11 +44,11 @@ class RealClock:
         """Wait that many real seconds."""
         await asyncio.sleep(seconds)
 
-    def hold(self) -> AbstractContextManager[None]:
+    def hold(self) -> contextlib.AbstractContextManager[None]:
         """Do nothing: real time can't be held."""
-        return nullcontext()
+        return contextlib.nullcontext()
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+    def timeout(self, seconds: float | None) -> contextlib.AbstractAsyncContextManager[object]:
         """Limit the block to that many real seconds; None never ends it. Raises TimeoutError."""
         return asyncio.timeout(seconds)
 
@@ -100,7 +94,7 @@ class SteppedClock:
         future = self._wait_for(ns)
         await future
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _timeout(self, seconds: float) -> AsyncIterator[None]:
         expiry = self._wait_for(self._ns + round(seconds * 1e9))
         async with asyncio.timeout(None) as scope:
@@ -112,11 +106,11 @@ class SteppedClock:
             finally:
                 expiry.cancel()
 
-    def timeout(self, seconds: float | None) -> AbstractAsyncContextManager[object]:
+    def timeout(self, seconds: float | None) -> contextlib.AbstractAsyncContextManager[object]:
         """Limit the block to that many simulated seconds; None never ends it. Raises TimeoutError."""
         return asyncio.timeout(None) if seconds is None else self._timeout(seconds)
 
-    @contextmanager
+    @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
         """Keep the clock from jumping by itself while work outside the event loop is under way."""
         self._holds += 1

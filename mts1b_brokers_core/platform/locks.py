@@ -38,9 +38,8 @@ class Lock:
                 f"{what} is in use by {owner} (lock {self.path}).",
                 next_step="close that process first, or choose another state_path",
             ) from None
-        with contextlib.suppress(
-            OSError
-        ):  # a full disk must not keep us from the lock, only from naming ourselves
+        # A full disk must not keep us from the lock, only from naming ourselves.
+        with contextlib.suppress(OSError):
             file.truncate(0)
             file.write(f"process {os.getpid()} ({_command()})")
             file.flush()
@@ -54,12 +53,10 @@ class Lock:
 
 
 def _command() -> str:
-    try:
-        words = (
-            Path("/proc/self/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").split()
-        )
-    except OSError:
-        words = []
+    words: list[str] = []
+    with contextlib.suppress(OSError):
+        line = Path("/proc/self/cmdline").read_bytes().replace(b"\0", b" ")
+        words = line.decode("utf-8", "replace").split()
     return " ".join(Path(word).name if "/" in word else word for word in words[:4])[:80] or "unnamed"
 
 

@@ -17,13 +17,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.errors import (
-    StateCorrupted,
-    StateError,
-    StateLocked,
-    StateTooNew,
-)
 
 from .locks import Lock as Lock
 from .locks import refuse_network_file_system, unwritable
@@ -56,6 +51,7 @@ class SqliteStore:
         patience: float = _PATIENCE,
     ) -> None:
         self.path = path
+        self._place = path or Path(":memory:")
         self._kind = kind
         self._migrations = migrations
         self._what = what
@@ -66,11 +62,7 @@ class SqliteStore:
         self._queue: SimpleQueue[tuple[Work[Any], _Reply] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         #: The storage failure after which nothing more is written, or None.
-        self.failed: StateError | None = None
-
-    @property
-    def _place(self) -> Path:
-        return self.path or Path(":memory:")
+        self.failed: errors.StateError | None = None
 
     @property
     def durable(self) -> bool:
@@ -80,9 +72,7 @@ class SqliteStore:
     def open(self) -> None:
         """Open or create the file, check it, and bring it to the present version. Raises `StateError`."""
         if self.path is None:
-            self._connection = self._reader = sqlite3.connect(
-                ":memory:", isolation_level=None, check_same_thread=False
-            )
+            self._connection = self._reader = self._connect(self._place)
             for step in self._migrations:
                 self._connection.executescript(step)
             return
@@ -131,20 +121,19 @@ class SqliteStore:
         kind = connection.execute("PRAGMA application_id").fetchone()[0]
         empty = connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
         if kind != self._kind and not (empty and version == kind == 0):
-            raise StateCorrupted(
+            raise errors.StateCorrupted(
                 f"{self.path} is a SQLite file of something else, not {self._what}.",
                 next_step="choose another state_path",
             )
         if version > len(self._migrations):
-            raise StateTooNew(
+            raise errors.StateTooNew(
                 f"{self.path} has schema version {version}; this release knows {len(self._migrations)}.",
                 next_step="upgrade mts1b-brokers-core and its plugins, or choose another state_path",
             )
         return version
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN EXCLUSIVE")
-        try:
+        with _transaction(connection, "EXCLUSIVE"):
             # Another process may have migrated while we waited for the lock.
             version = self._recognise(connection)
             if version:
@@ -154,11 +143,6 @@ class SqliteStore:
                     connection.execute(statement)
             connection.execute(f"PRAGMA application_id={self._kind:d}")
             connection.execute(f"PRAGMA user_version={len(self._migrations):d}")
-            connection.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
 
     def _back_up(self, version: int) -> None:
         """Copy what is committed, while our lock keeps everybody from committing more."""
@@ -208,16 +192,8 @@ class SqliteStore:
         connection = self._connection
         if connection is None:
             raise self._not_open()
-        with self._translated():
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
-            return result
+        with self._translated(), _transaction(connection, "IMMEDIATE"):
+            return work(connection)
 
     def close(self) -> None:
         """Finish what is queued and close the file; harmless where it is closed already."""
@@ -227,8 +203,8 @@ class SqliteStore:
             self._thread = None
         self._disconnect()
 
-    def _not_open(self) -> StateError:
-        return StateError(f"{self._what} is not open.", next_step="open the broker first")
+    def _not_open(self) -> errors.StateError:
+        return errors.StateError(f"{self._what} is not open.", next_step="open the broker first")
 
     def _work(self) -> None:
         assert self._connection is not None
@@ -245,8 +221,7 @@ class SqliteStore:
     def _commit(self, connection: sqlite3.Connection, jobs: list[tuple[Work[Any], _Reply]]) -> None:
         answers: list[tuple[_Reply, Any, BaseException | None]] = []
         try:
-            with self._translated():
-                connection.execute("BEGIN IMMEDIATE")
+            with self._translated(), _transaction(connection, "IMMEDIATE"):
                 for work, reply in jobs:
                     connection.execute("SAVEPOINT job")
                     try:
@@ -258,16 +233,12 @@ class SqliteStore:
                         connection.execute("ROLLBACK TO job")
                         answers.append((reply, None, error))
                     connection.execute("RELEASE job")
-                connection.execute("COMMIT")
         # Nothing of it was committed, and each who waits must learn that.
         except Exception as error:  # noqa: BLE001
-            self.failed = error if isinstance(error, StateError) else unwritable(self._place, error)
+            self.failed = error if isinstance(error, errors.StateError) else unwritable(self._place, error)
             answers = [(reply, None, self.failed) for _, reply in jobs]
         else:
             self.failed = None
-        if connection.in_transaction:
-            with contextlib.suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
         for reply, result, failure in answers:
             reply.send(result, failure)
 
@@ -287,7 +258,7 @@ class SqliteStore:
         """Tell a storage failure from a broken law of ours, which stays as it is."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return StateLocked(
+            return errors.StateLocked(
                 f"{self.path} stayed locked by another process: {error}.",
                 next_step="close the program that holds the file open, then repeat",
             )
@@ -295,8 +266,8 @@ class SqliteStore:
             return self._damaged(error)
         return unwritable(self._place, error) if code in _STORAGE else error
 
-    def _damaged(self, why: object) -> StateCorrupted:
-        return StateCorrupted(
+    def _damaged(self, why: object) -> errors.StateCorrupted:
+        return errors.StateCorrupted(
             f"{self.path} is damaged or not {self._what}: {why}. It was left as it is.",
             next_step="move the file aside (keep it) or restore a backup; open orders stay at the venue",
         )
@@ -333,6 +304,19 @@ class _Reply:
             self.future.set_result(result)
         else:
             self.future.set_exception(error)
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
+    """Commit what the block does, or nothing of it."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -257,6 +257,27 @@ async def test_an_end_shown_before_the_last_fill_waits_for_it(venue: Venue) -> N
         assert OrderStatus.FILLED not in ends[:-1]
 
 
+async def test_the_venues_word_for_a_status_is_never_that_of_another(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+
+        async def stands() -> tuple[OrderStatus | None, str | None]:
+            await settle()
+            order = await broker.outcome(placed.idempotency_key)
+            return order.status, order.raw_status
+
+        assert await stands() == (OrderStatus.NEW, "NEW")
+        venue.fill("V1", "0.4")
+        assert await stands() == (OrderStatus.PARTIALLY_FILLED, None)
+        venue.push(venue.view("V1"))
+        assert await stands() == (OrderStatus.PARTIALLY_FILLED, "PARTIALLY_FILLED")
+        last = venue.fill("V1", "0.6", push=False)
+        venue.push(venue.view("V1"))
+        assert await stands() == (OrderStatus.PARTIALLY_FILLED, "PARTIALLY_FILLED")
+        venue.push(last)
+        assert await stands() == (OrderStatus.FILLED, "FILLED")
+
+
 async def test_an_end_and_its_last_fill_in_one_frame(venue: Venue) -> None:
     async with venue.client() as broker:
         placed = await broker.submit(buy())

@@ -272,3 +272,24 @@ async def test_an_outcome_that_cannot_be_written_is_told(venue: Venue) -> None:
         with pytest.raises(OrderDenied) as caught:
             await broker.replace(placed.order_id, OrderChanges(limit_price="98"))
         assert caught.value.reason == "journal"
+
+
+async def test_a_cancel_by_token_names_none_that_the_venue_refused(clock: SteppedClock) -> None:
+    venue = Venue(clock, replace(SAME, cancel_by="token"))
+    async with client(venue) as broker:
+        placed = await broker.submit(buy())
+        venue.replace_next.append(answers(REJECTED))
+        with pytest.raises(OrderRejected):
+            await broker.replace(placed.order_id, OrderChanges(limit_price="99"))
+        await broker.cancel(placed.order_id)
+        assert venue.canceled == [OrderRef("V1", venue.placed[0].token)]
+
+
+async def test_a_change_that_never_left_is_not_made_and_nothing_is_read(venue: Venue) -> None:
+    async with client(venue) as broker:
+        placed = await broker.submit(buy())
+        venue.replace_next.append(fails(ConnectionRefusedError("refused")))
+        with pytest.raises(OrderNotPlaced, match="no connection was made") as caught:
+            await broker.replace(placed.order_id, OrderChanges(limit_price="99"))
+        assert caught.value.certainty == "proven"
+        assert "read" not in venue.calls

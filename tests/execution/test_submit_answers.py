@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import UTC, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -64,6 +65,31 @@ async def test_confirmed_is_what_the_venue_acknowledged(venue: Venue) -> None:
         assert placed.account_id == "A1"
         assert await broker.outcome(order.idempotency_key) == placed
         assert venue.found == []
+
+
+async def test_an_order_says_whose_it_is_and_since_when(venue: Venue, clock: SteppedClock) -> None:
+    venue.place_next.append(answers(NotPlaced("throttled")))
+    async with venue.client() as broker:
+        order = buy(created_at=venue.opened - timedelta(days=1))
+        with pytest.raises(OrderNotPlaced) as caught:
+            await broker.submit(order)
+        await clock.advance(60)
+        placed = await broker.submit(order)
+        venue.fill("V1", "1")
+        await settle()
+        read = [
+            caught.value.order,
+            placed,
+            await broker.wait_for(placed),
+            await broker.outcome(order.idempotency_key),
+            await broker.lookups.order(order.order_id),
+            *(event.order for event in venue.events if event.order),
+        ]
+        assert len(read) > 6
+        assert {(seen.broker, seen.created_at) for seen in read if seen} == {("scripted", venue.opened)}
+        assert placed.created_at is not None
+        assert placed.created_at.tzinfo is UTC
+        assert placed.submitted_at == venue.opened + timedelta(seconds=60)
 
 
 async def test_an_ack_without_an_echo_confirms(venue: Venue) -> None:

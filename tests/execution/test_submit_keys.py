@@ -274,6 +274,7 @@ async def test_a_bracket_is_one_tree_whose_children_are_orders_of_their_own(venu
         assert placed.broker_order_id == "V1"
         child = await broker.outcome(profit.idempotency_key)
         assert (child.broker_order_id, child.status) == ("V2", OrderStatus.NEW)
+        assert (child.broker, child.created_at) == ("scripted", placed.created_at)
         assert await broker.submit(profit) == child
         assert await broker.cancel(loss.order_id)
         assert [ref.broker_order_id for ref in venue.canceled] == ["V3"]
