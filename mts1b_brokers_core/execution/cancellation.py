@@ -97,8 +97,10 @@ class Cancellation:
             if isinstance(result, Unknown):
                 await self._requested(order, taken=False)
             if view is not None and view.status.final:
-                await self._seen(view)
-                return self._answer(order, view, asked_before=tried > 0 or isinstance(result, Unknown))
+                with contextlib.suppress(StateError):  # the cancel's answer stands without it
+                    await self._login.ingest.observe([view])
+                asked = tried > 0 or isinstance(result, Unknown) or (order and order.cancel_requested)
+                return bool(asked) and view.status is OrderStatus.CANCELED
             if isinstance(result, Final):
                 return False
             if isinstance(result, NoSuch):
@@ -135,16 +137,6 @@ class Cancellation:
         except Exception:  # noqa: BLE001
             return None
         return listing.rows[0] if listing.rows else None
-
-    async def _seen(self, view: OrderView) -> None:
-        """Merge what was read; a journal that fails never turns a cancel's answer into an error."""
-        with contextlib.suppress(StateError):
-            await self._login.ingest.observe([view])
-
-    @staticmethod
-    def _answer(order: Order | None, view: OrderView, *, asked_before: bool) -> bool:
-        asked = asked_before or (order is not None and order.cancel_requested)
-        return asked and view.status is OrderStatus.CANCELED
 
     async def _requested(self, order: Order | None, *, taken: bool) -> None:
         """Remember that we asked, and whether the venue took it."""

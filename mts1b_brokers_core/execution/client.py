@@ -356,9 +356,13 @@ class VenueClient(VenueAdapter):
         assert self._loop is not None
         task = self._loop.create_task(work)
         self._writes.add(task)
-        task.add_done_callback(self._writes.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task.add_done_callback(self._written)
         return task
+
+    def _written(self, task: asyncio.Task[Any]) -> None:
+        self._writes.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio doesn't complain where nobody waits any more
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run background work whose crash makes the broker failed."""

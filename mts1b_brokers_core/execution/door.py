@@ -11,6 +11,7 @@ from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 
 from .eventlog import Appender
+from .gates import denied
 from .login import Login
 from .port import NotPlaced, PlaceResult, Ticket, Unknown
 
@@ -27,20 +28,16 @@ async def claim(login: Login, order: Order, ticket: Ticket, work: Callable[[sqli
     try:
         return await login.journal.store.run(within_the_rate)
     except errors.StateError as error:
-        raise errors.OrderDenied(
-            f"the attempt could not be journalled: {error.message}",
-            reason="journal", order=order, next_step=error.next_step,
-        ) from error  # fmt: skip
+        why = f"the attempt could not be journalled: {error.message}"
+        raise denied(order, "journal", why, error.next_step) from error
 
 
 def check_still_wanted(login: Login, order: Order, ticket: Ticket) -> None:
     """Look once more, after the commit and before the write, at what may have changed meanwhile."""
     login.gates.check_halt(order)
     if ticket.not_after is not None and login.clock.now() >= ticket.not_after:
-        raise errors.OrderDenied(
-            "the time in which the venue takes the order passed while it was journalled.",
-            reason="too_late", order=order, next_step="submit it again with the same key",
-        )  # fmt: skip
+        why = "the time in which the venue takes the order passed while it was journalled."
+        raise denied(order, "too_late", why, "submit it again with the same key")
 
 
 async def sent(write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:

@@ -32,23 +32,15 @@ class Gatekeeper:
         """Deny while trading is halted."""
         reason = self._halt.reason()
         if reason is not None:
-            raise OrderDenied(
-                f"trading is halted: {reason}.",
-                reason="halted",
-                order=order,
-                next_step="`mts mts1b-brokers resume NAME` once it is safe",
-            )
+            cure = "`mts mts1b-brokers resume NAME` once it is safe"
+            raise denied(order, "halted", f"trading is halted: {reason}.", cure)
 
     @staticmethod
     def check_journal(stopped: StateError | None, order: Order) -> None:
         """Deny once an outcome could not be written: what is not remembered must not be sent."""
         if stopped is not None:
-            raise OrderDenied(
-                f"the last outcome could not be journalled: {stopped.message}",
-                reason="journal",
-                order=order,
-                next_step=stopped.next_step,
-            )
+            why = f"the last outcome could not be journalled: {stopped.message}"
+            raise denied(order, "journal", why, stopped.next_step)
 
     async def check(self, order: Order, instrument: Instrument | None) -> None:
         """Deny an order that breaks a limit; asks for a quote only where a limit needs one."""
@@ -132,18 +124,14 @@ class Gatekeeper:
         ).fetchone()
         if row[0] >= most:
             wait = (row[1] + _MINUTE_NS - now_ns) / 1e9
-            raise OrderDenied(
-                f"{most} orders in the last minute is the limit set.",
-                reason="max_orders_per_minute",
-                order=order,
-                next_step=f"wait {wait:.0f} seconds, or raise the limit",
-            )
+            why = f"{most} orders in the last minute is the limit set."
+            raise denied(order, "max_orders_per_minute", why, f"wait {wait:.0f} seconds, or raise the limit")
+
+
+def denied(order: Order | None, reason: str, why: str, next_step: str = "") -> OrderDenied:
+    """Return our refusal of an order: the stable word for it, why, and what to do now."""
+    return OrderDenied(why, reason=reason, order=order, next_step=next_step)
 
 
 def _denied(order: Order, gate: str, why: str) -> OrderDenied:
-    return OrderDenied(
-        f"gate {gate}: {why}",
-        reason=gate,
-        order=order,
-        next_step=f"change the order, or the setting gates.{gate}",
-    )
+    return denied(order, gate, f"gate {gate}: {why}", f"change the order, or the setting gates.{gate}")

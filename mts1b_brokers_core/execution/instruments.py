@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
-from typing import Any
 
 from mts1b_brokers_core.foundation.base import plain
 from mts1b_brokers_core.foundation.clock import Clock
@@ -104,28 +103,34 @@ def fit_tree(order: Order, instrument: Instrument) -> Order:
     return sent.evolve(attached=tuple(fit(child, instrument) for child in order.attached))
 
 
+#: The terms that an instrument's increments and limits measure, with what a caller may allow of each.
+_MEASURED = (("limit_price", "price"), ("stop_price", "price"), ("quantity", "quantity"))
+
+
 def fit(order: Order, instrument: Instrument) -> Order:
     """Return the order as it can be sent: unchanged, or adjusted as the caller allowed.
 
     Raises `OrderDenied` where a term doesn't fit and may not be adjusted.
     """
-    changes: dict[str, Any] = {}
+    changes: dict[str, Decimal] = {}
     adjusted: list[Adjustment] = []
     # Rounded away from the market, so that an adjusted limit is never worse for the caller than asked.
     passive = Rounding.FLOOR if order.side is Side.BUY else Rounding.CEILING
-    for name in ("limit_price", "stop_price"):
-        price = getattr(order, name)
-        problem = instrument.price_problem(price) if price is not None else None
-        if problem:
-            rounded = instrument.round_price(price, passive)
-            _adjust(order, name, price, rounded, problem, "price", changes, adjusted)
-            if remaining := instrument.price_problem(rounded):
-                raise _denied(order, remaining, "price")
-    if order.quantity is not None and (problem := instrument.quantity_problem(order.quantity)):
-        rounded = instrument.round_quantity(order.quantity)
-        _adjust(order, "quantity", order.quantity, rounded, problem, "quantity", changes, adjusted)
-        if remaining := instrument.quantity_problem(rounded):
-            raise _denied(order, remaining, "quantity")
+    for name, kind in _MEASURED:
+        asked = getattr(order, name)
+        problem_of = instrument.price_problem if kind == "price" else instrument.quantity_problem
+        if asked is None or (problem := problem_of(asked)) is None:
+            continue
+        if kind not in order.allow_adjust:
+            raise _denied(order, problem, kind)
+        if kind == "price":
+            sent_as = instrument.round_price(asked, passive)
+        else:
+            sent_as = instrument.round_quantity(asked)
+        if remaining := problem_of(sent_as):
+            raise _denied(order, remaining, kind)
+        changes[name] = sent_as
+        adjusted.append(Adjustment(field=name, asked=plain(asked), sent=plain(sent_as), reason=problem))
     sent = order.evolve(**changes, adjustments=tuple(adjusted)) if adjusted else order
     if value := _value(sent, instrument):
         problem = instrument.notional_problem(value)
@@ -141,16 +146,6 @@ def _value(order: Order, instrument: Instrument) -> Decimal | None:
     if order.quantity is None or price is None:
         return None
     return instrument.notional(order.quantity, price)
-
-
-def _adjust(
-    order: Order, name: str, asked: Decimal, sent: Decimal, problem: str, kind: Any,
-    changes: dict[str, Any], adjusted: list[Adjustment],
-) -> None:  # fmt: skip
-    if kind not in order.allow_adjust:
-        raise _denied(order, problem, kind)
-    changes[name] = sent
-    adjusted.append(Adjustment(field=name, asked=plain(asked), sent=plain(sent), reason=problem))
 
 
 def _denied(order: Order, problem: str, kind: str) -> OrderDenied:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -81,7 +82,7 @@ class Intake:
         )
         for item in items:
             if isinstance(item, port.Trigger):
-                await self._persist(self._triggered(item))
+                await self._persist(functools.partial(self._read, item.refs))
             elif isinstance(item, port.Link):
                 await self._linked(item)
             elif isinstance(item, port.FeeAmendment):
@@ -89,14 +90,11 @@ class Intake:
             elif isinstance(item, port.Unreadable):
                 self.report([item])
 
-    def _triggered(self, trigger: port.Trigger) -> Reading:
-        async def read() -> None:
-            fills = await self._login.port.executions_of(trigger.refs)
-            views = await self._login.port.read(trigger.refs)
-            self.report([*fills.unreadable, *views.unreadable])
-            await self._login.ingest.observe([*fills.rows, *views.rows])
-
-        return read
+    async def _read(self, refs: Sequence[port.OrderRef]) -> None:
+        fills = await self._login.port.executions_of(refs)
+        views = await self._login.port.read(refs)
+        self.report([*fills.unreadable, *views.unreadable])
+        await self._login.ingest.observe([*fills.rows, *views.rows])
 
     async def _persist(self, read: Reading) -> None:
         """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop."""

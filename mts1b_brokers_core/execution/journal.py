@@ -203,9 +203,9 @@ def claim(connection: sqlite3.Connection, wanted: Record, ticket: Ticket, owner:
 
     Raises `IdTaken` where the order id stands for another key.
     """
-    key, order, now_ns = wanted.key, wanted.order, to_ns(ticket.t0)
+    key, order, body, now_ns = wanted.key, wanted.order, body_of(wanted.order), to_ns(ticket.t0)
     if ticket.attempt == 1:
-        taken = _insert(connection, wanted, now_ns)
+        taken = _insert(connection, wanted, body, now_ns)
         if taken and not add_name(connection, wanted.account_id, order.order_id, Name.OURS, key):
             raise IdTaken(order.order_id)
     else:
@@ -213,10 +213,10 @@ def claim(connection: sqlite3.Connection, wanted: Record, ticket: Ticket, owner:
             "UPDATE orders SET state = ?, body = ?, certainty = NULL, updated_ns = ?"
             " WHERE key = ? AND state = ? AND cancel_wanted = 0"
             " AND (SELECT max(n) FROM attempts WHERE key = ?) = ?",
-            (wanted.state, body_of(order), now_ns, key, State.NOT_PLACED, key, ticket.attempt - 1),
+            (wanted.state, body, now_ns, key, State.NOT_PLACED, key, ticket.attempt - 1),
         ).rowcount
     if taken:
-        add_attempt(connection, key, ticket, "new", owner, body_of(order))
+        add_attempt(connection, key, ticket, "new", owner, body)
     return bool(taken)
 
 
@@ -226,14 +226,14 @@ class IdTaken(Exception):
 
 def adopt(connection: sqlite3.Connection, found: Record, now_ns: int) -> Record | None:
     """Write a row for an order the venue holds as part of another; None where its key or id is used."""
-    if not _insert(connection, found, now_ns):
+    if not _insert(connection, found, body_of(found.order), now_ns):
         return None
     add_name(connection, found.account_id, found.order.order_id, Name.OURS, found.key)
     return found
 
 
-def _insert(connection: sqlite3.Connection, row: Record, now_ns: int) -> int:
-    values = (row.key, row.order.order_id, row.account_id, row.fingerprint, row.state, body_of(row.order))
+def _insert(connection: sqlite3.Connection, row: Record, body: str, now_ns: int) -> int:
+    values = (row.key, row.order.order_id, row.account_id, row.fingerprint, row.state, body)
     return connection.execute(
         "INSERT OR IGNORE INTO orders (key, order_id, account_id, fingerprint, state, body, created_ns,"
         " updated_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

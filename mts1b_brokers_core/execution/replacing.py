@@ -13,6 +13,7 @@ from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import door, journal
 from .eventlog import Appender
+from .gates import denied
 from .instruments import fit
 from .journal import Record, State
 from .login import Login
@@ -82,7 +83,7 @@ class Replacement:
         if record.state is not State.CONFIRMED or order.is_final:
             stands = order.status or record.state
             why = f"the order is {stands} and can't be changed."
-            raise _denied(order, "not_working", why, "submit a new order")
+            raise denied(order, "not_working", why, "submit a new order")
         if changes.quantity is not None and order.filled_quantity:
             if login.port.profile.replace_quantity == "remaining":
                 raise errors.OrderUnsupported(
@@ -93,7 +94,7 @@ class Replacement:
             if changes.quantity <= order.filled_quantity:
                 filled = f"the {order.filled_quantity} already filled"
                 why = f"the new total {changes.quantity} is not above {filled}."
-                raise _denied(order, "quantity", why, "cancel the rest instead")
+                raise denied(order, "quantity", why, "cancel the rest instead")
         wanted = order.model_copy(update=given)
         instrument = await login.instruments.find(order.symbol, order.asset_class)
         login.capabilities.require(wanted, instrument.asset_class)
@@ -186,10 +187,6 @@ def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None
     )
 
 
-def _denied(order: Order, reason: str, why: str, next_step: str) -> errors.OrderDenied:
-    return errors.OrderDenied(why, reason=reason, order=order, next_step=next_step)
-
-
 def _under_way(order: Order) -> errors.OrderDenied:
     why = "another change of this order is under way."
-    return _denied(order, "replace_under_way", why, "repeat once it is answered")
+    return denied(order, "replace_under_way", why, "repeat once it is answered")

@@ -16,10 +16,11 @@ from mts1b_brokers_core.platform.failpoints import failpoint
 from . import door, journal
 from .bodies import fingerprint
 from .eventlog import Appender
+from .gates import denied
 from .journal import Name, Record, State
 from .login import Login
 from .outcomes import answered, meaning_of
-from .port import Ack, NotPlaced, OrderView, PlaceResult, Ticket, Unknown
+from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown
 from .resolver import Resolver
 from .tokens import venue_token
 from .writing import bind_children, write_record
@@ -72,7 +73,7 @@ class Submission:
     async def _door(self, order: Order, mark: str, accept_risk: bool) -> Order:
         record = self.stored(order.idempotency_key)
         if record is None:
-            return await self._attempt(order.evolve(created_at=None), mark, attempt=1)
+            return await self._attempt(order, mark, attempt=1)
         return await self._again(record, order, mark, accept_risk)
 
     async def _again(self, record: Record, order: Order, mark: str, accept_risk: bool) -> Order:
@@ -82,19 +83,14 @@ class Submission:
         # outcome of ours that could not be written.
         tries = self._login.attempts(record.key)
         ours = bool(tries) and tries[-1].owner == self._login.owner.name
-        record = await self._resolved_once(record, abandoned=ours)
+        with contextlib.suppress(errors.StateError):  # a verdict that can't be written is none
+            record = await self._resolver.resolve_once(record, abandoned=ours)
         retry = record.state is State.NOT_PLACED and (record.certainty == "proven" or accept_risk)
         if retry and not record.cancel_wanted:
             first = record.order
             placed_as = order.evolve(order_id=first.order_id, created_at=first.created_at)
             return await self._attempt(placed_as, mark, attempt=len(self._login.attempts(record.key)) + 1)
         return self.answer(record)
-
-    async def _resolved_once(self, record: Record, *, abandoned: bool = False) -> Record:
-        try:
-            return await self._resolver.resolve_once(record, abandoned=abandoned)
-        except errors.StateError:  # a verdict that can't be written is none
-            return record
 
     def _check_same(self, record: Record, order: Order, mark: str) -> None:
         """Refuse other terms; equal ones are those first asked for, or those that hold by now."""
@@ -138,21 +134,15 @@ class Submission:
         login = self._login
         login.gates.check_journal(login.journal.stopped, order)
         if order.account_id not in (None, login.account_id):
-            raise errors.OrderDenied(
-                f"the order is for account {order.account_id}, this broker trades {login.account_id}.",
-                reason="account",
-                order=order,
-                next_step="open the broker with that account, or leave account_id out",
-            )
+            why = f"the order is for account {order.account_id}, this broker trades {login.account_id}."
+            raise denied(order, "account", why, "open the broker with that account, or leave account_id out")
         order = order.evolve(account_id=login.account_id, broker=login.broker)
         first = order.legs[0] if order.legs else order
         instrument = await login.instruments.find(first.symbol, first.asset_class)
         for leg in order.legs[1:]:
             await login.instruments.find(leg.symbol, leg.asset_class)
         if not instrument.tradable:
-            raise errors.OrderDenied(
-                f"{order.symbol} is not tradable now.", reason="not_tradable", order=order
-            )
+            raise denied(order, "not_tradable", f"{order.symbol} is not tradable now.")
         login.capabilities.require(order, instrument.asset_class)
         if order.legs:
             await login.gates.check(order, None)
@@ -170,7 +160,7 @@ class Submission:
         key = order.idempotency_key
         named = key if attempt == 1 or profile.token.dedupes else f"{key}\x1f{attempt}"
         return Ticket(
-            order=order.evolve(created_at=order.created_at or t0),
+            order=order.evolve(created_at=t0) if attempt == 1 else order,
             account_id=login.account_id,
             token=venue_token(named, login.scope, profile.token),
             attempt=attempt,
@@ -187,12 +177,9 @@ class Submission:
                 lambda connection: journal.claim(connection, claimed, ticket, owner),
             )  # fmt: skip
         except journal.IdTaken:
-            raise errors.OrderDenied(
-                f"the order id {claimed.order.order_id} is used by an order of another key.",
-                reason="order_id_taken",
-                order=claimed.order,
-                next_step="build a new order, or copy it with a new order_id as well",
-            ) from None
+            why = f"the order id {claimed.order.order_id} is used by an order of another key."
+            cure = "build a new order, or copy it with a new order_id as well"
+            raise denied(claimed.order, "order_id_taken", why, cure) from None
 
     async def _settle(self, claimed: Record, ticket: Ticket, result: PlaceResult) -> Order:
         """Write the outcome, ask about one that is unknown, and answer."""
@@ -202,13 +189,16 @@ class Submission:
                 result = Unknown(f"the venue answered with another order: {difference}")
         record = await self._conclude(claimed, ticket, result)
         failpoint("submit.recorded")
+        echo = result.echo if isinstance(result, Ack) else None
         if self._login.journal.stopped is None:
-            if record.state is State.UNKNOWN:
-                record = await self._resolved_once(record)
-            elif isinstance(result, Ack):
-                record = await self._follow(record, result.echo)
-        retry_after = result.retry_after if isinstance(result, NotPlaced) else None
-        return self.answer(record, cause=meaning_of(result)[1], retry_after=retry_after)
+            with contextlib.suppress(
+                errors.StateError
+            ):  # the answer stands without it
+                if record.state is State.UNKNOWN:
+                    record = await self._resolver.resolve_once(record)
+                elif echo is not None and (echo.status.final or echo.cumulative_quantity):
+                    record = await self._resolver.catch_up(record, echo)
+        return self.answer(record, result)
 
     async def _conclude(self, claimed: Record, ticket: Ticket, result: PlaceResult) -> Record:
         reopens = self._login.port.profile.reopens
@@ -234,18 +224,12 @@ class Submission:
         )
         return record
 
-    async def _follow(self, record: Record, echo: OrderView | None) -> Record:
-        """Log what the reply shows beyond the acknowledgement."""
-        if echo is None or not (echo.status.final or echo.cumulative_quantity):
-            return record
-        try:
-            return await self._resolver.catch_up(record, echo)
-        except errors.StateError:
-            return record
+    def answer(self, record: Record, result: PlaceResult | None = None) -> Order:
+        """Return the confirmed order, or raise the answer the journal holds for its key.
 
-    def answer(self, record: Record, *, cause: str = "", retry_after: float | None = None) -> Order:
-        """Return the confirmed order, or raise the answer the journal holds for its key."""
-        order = record.order
+        A `result` that came just now adds its cause and the venue's pause.
+        """
+        order, cause = record.order, meaning_of(result)[1] if result else ""
         if record.state is State.CONFIRMED:
             return order
         if record.state is State.REJECTED:
@@ -268,7 +252,7 @@ class Submission:
             raise errors.OrderNotPlaced(
                 f"the order is not at the venue ({record.certainty}){f': {cause}' if cause else '.'}",
                 certainty="proven" if proven else "probable",
-                retry_after=retry_after,
+                retry_after=result.retry_after if isinstance(result, NotPlaced) else None,
                 order=order,
                 next_step=next_step,
             )

@@ -22,12 +22,14 @@ def write_record(log: Appender, was: Record, now: Record, *, settle: bool = True
     `settle` False leaves it unsettled although it adds up: after a bust the venue has to be asked.
     """
     complete = now.order.is_final and now.logged.quantity == now.order.filled_quantity
-    order = now.order.evolve(
-        settled=complete and settle and now.state is not State.DUPLICATE,
-        fills_pending=now.order.fills_pending and not complete,
-    )
+    settled = complete and settle and now.state is not State.DUPLICATE
+    pending = now.order.fills_pending and not complete
     absent = now.state is State.NOT_PLACED
-    now = replace(now, order=order, certainty=now.certainty if absent else None)
+    if (settled, pending) != (now.order.settled, now.order.fills_pending):
+        now = replace(now, order=now.order.evolve(settled=settled, fills_pending=pending))
+    if now.certainty and not absent:
+        now = replace(now, certainty=None)
+    order = now.order
     journal.put(log.connection, was, now, log.now_ns)
     if len(order.broker_order_ids) > len(was.order.broker_order_ids) > 0:
         log.event(EventKind.BOUND, order, order.broker_order_ids[-1])

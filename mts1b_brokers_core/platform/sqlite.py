@@ -59,7 +59,7 @@ class SqliteStore:
         self._patience = patience
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        self._queue: SimpleQueue[tuple[Work[Any], _Reply] | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         #: The storage failure after which nothing more is written, or None.
         self.failed: errors.StateError | None = None
@@ -167,7 +167,6 @@ class SqliteStore:
                 then(result)
             return result
         reply = _Reply(asyncio.get_running_loop(), then)
-        assert reply.future is not None
         self._queue.put((work, reply))
         with self._clock.hold() if self._clock is not None else contextlib.nullcontext():
             answer: T = await reply.future
@@ -185,7 +184,7 @@ class SqliteStore:
         if self._thread is None:
             self.run_now(work)
         else:
-            self._queue.put((work, _Reply(None, None)))
+            self._queue.put((work, None))
 
     def run_now(self, work: Work[T]) -> T:
         """Run work in the caller's thread; for stores in memory and before the event loop runs."""
@@ -218,8 +217,8 @@ class SqliteStore:
             if len(jobs) < len(batch):
                 return
 
-    def _commit(self, connection: sqlite3.Connection, jobs: list[tuple[Work[Any], _Reply]]) -> None:
-        answers: list[tuple[_Reply, Any, BaseException | None]] = []
+    def _commit(self, connection: sqlite3.Connection, jobs: list[_Job]) -> None:
+        answers: list[tuple[_Reply | None, Any, BaseException | None]] = []
         try:
             with self._translated(), _transaction(connection, "IMMEDIATE"):
                 for work, reply in jobs:
@@ -240,7 +239,8 @@ class SqliteStore:
         else:
             self.failed = None
         for reply, result, failure in answers:
-            reply.send(result, failure)
+            if reply is not None:
+                reply.send(result, failure)
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:
@@ -282,23 +282,19 @@ _STORAGE = frozenset({
 class _Reply:
     """Carries an answer from the store's thread to the event loop that waits for it."""
 
-    __slots__ = ("_loop", "_then", "future")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop | None, then: Callable[[Any], None] | None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, then: Callable[[Any], None] | None) -> None:
         self._loop = loop
         self._then = then
-        self.future: asyncio.Future[Any] | None = None if loop is None else loop.create_future()
+        self.future: asyncio.Future[Any] = loop.create_future()
 
     def send(self, result: Any, error: BaseException | None) -> None:
-        if self._loop is None:
-            return
         with contextlib.suppress(RuntimeError):  # the loop is gone, and with it whoever waited
             self._loop.call_soon_threadsafe(self._settle, result, error)
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
         if error is None and self._then is not None:
             self._then(result)
-        if self.future is None or self.future.done():
+        if self.future.done():
             return
         if error is None:
             self.future.set_result(result)
@@ -329,3 +325,7 @@ def _statements(script: str) -> Iterator[str]:
             pending = ""
     if pending.strip():
         yield pending
+
+
+#: Work, and who waits for its answer: nobody where it was only posted.
+_Job = tuple[Work[Any], _Reply | None]
