@@ -191,9 +191,7 @@ class Submission:
         failpoint("submit.recorded")
         echo = result.echo if isinstance(result, Ack) else None
         if self._login.journal.stopped is None:
-            with contextlib.suppress(
-                errors.StateError
-            ):  # the answer stands without it
+            with contextlib.suppress(errors.StateError):  # the answer stands without it
                 if record.state is State.UNKNOWN:
                     record = await self._resolver.resolve_once(record)
                 elif echo is not None and (echo.status.final or echo.cumulative_quantity):
