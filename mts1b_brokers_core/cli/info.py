@@ -135,5 +135,5 @@ def _order_cells(row: dict[str, Any]) -> list[Any]:
     extras += [f"session={word}" for word in row["sessions"] if word != "regular"]
     extras += [f"effect={word}" for word in row["position_effect"] if word != "auto"]
     extras += [f"attached={word}" for word in row["attached"]]
-    extras += [f"{row['max_legs']} legs"] if row["max_legs"] > 1 else []
+    extras += [f"up to {row['max_legs']} legs"] if row["max_legs"] else []
     return [row["asset"], row["type"], row["tif"], extras, row["level"], row["side"], row["note"]]

@@ -12,9 +12,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .errors import InvalidInput, NaiveDatetime
 
-#: Ledger arithmetic: wide enough that sums and products of money stay exact, and loud where not.
+#: The most digits an exact number has before the point, and after it.
+_BEFORE, _AFTER = 30, 40
+
+#: Ledger arithmetic: holds the sums and the products of three exact numbers to the last digit, and is loud
+#: where something else doesn't fit.
 LEDGER = decimal.Context(
-    prec=60,
+    prec=240,
     rounding=decimal.ROUND_HALF_EVEN,
     traps=[decimal.Inexact, decimal.InvalidOperation, decimal.DivisionByZero, decimal.Overflow],
 )
@@ -32,7 +36,7 @@ def _exact(value: object) -> Decimal:
         try:
             number = Decimal(value)
         except decimal.InvalidOperation:
-            raise InvalidInput(f"got {value!r}, expected a decimal number like '1.25'.") from None
+            raise InvalidInput(f"got {value!r:.60}, expected a decimal number like '1.25'.") from None
     elif isinstance(value, int) and not isinstance(value, bool):
         number = Decimal(value)
     elif isinstance(value, float):
@@ -41,9 +45,12 @@ def _exact(value: object) -> Decimal:
             next_step=f"write it as text: {str(value)!r}, or as Decimal({str(value)!r})",
         )
     else:
-        raise InvalidInput(f"got {value!r}, expected a Decimal, an int or text like '1.25'.")
-    if not number.is_finite():
-        raise InvalidInput(f"got {number}, expected a finite number.")
+        raise InvalidInput(f"got {value!r:.60}, expected a Decimal, an int or text like '1.25'.")
+    exponent = number.as_tuple().exponent
+    if not isinstance(exponent, int):
+        raise InvalidInput(f"got {number:.60}, expected a finite number.")
+    if number.adjusted() >= _BEFORE or exponent < -_AFTER:
+        raise InvalidInput(f"got a number beyond {_BEFORE} digits before the point or {_AFTER} after it.")
     return number
 
 
@@ -177,4 +184,4 @@ class Money(Model):
         return Money(amount=LEDGER.add(self.amount, other.amount), currency=self.currency)
 
     def __neg__(self) -> Money:
-        return Money(amount=-self.amount, currency=self.currency)
+        return Money(amount=self.amount.copy_negate(), currency=self.currency)

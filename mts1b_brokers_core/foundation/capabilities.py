@@ -80,7 +80,7 @@ class OrderClaim(_Claim):
     sessions: tuple[Session, ...] = (Session.REGULAR,)
     position_effect: tuple[PositionEffect, ...] = (PositionEffect.AUTO,)
     attached: tuple[Contingency, ...] = ()
-    max_legs: int = Field(default=1, ge=1)
+    max_legs: int = Field(default=0, ge=0)  # 0: an order of one symbol, no legs
 
     def covers(self, order: Order, asset: AssetClass) -> bool:
         """True where the row claims this order's terms."""
@@ -157,7 +157,7 @@ def describe_terms(order: Order, asset: AssetClass) -> str:
     if order.contingency:
         words.append(f"attached={order.contingency}")
     if order.legs:
-        words.append(f"{len(order.legs)} legs")
+        words.append(f"{len(order.legs)} leg{'s' if len(order.legs) > 1 else ''}")
     return " ".join(words)
 
 

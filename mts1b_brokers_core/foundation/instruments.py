@@ -152,7 +152,7 @@ class Instrument(Model):
         """Return the increment that holds at this price."""
         increment = self.price_increment
         for band in self.price_bands:
-            if abs(price) >= band.from_price:
+            if price.copy_abs() >= band.from_price:
                 increment = band.increment
         return increment
 
@@ -184,15 +184,15 @@ class Instrument(Model):
 
     def notional_problem(self, value: Decimal) -> str | None:
         """Say why an order of this value (quote currency) can't be sent, or None where it can."""
-        if abs(value) < self.min_notional:
+        if value.copy_abs() < self.min_notional:
             return f"value {plain(value)} {self.quote} is below the minimum {plain(self.min_notional)}"
-        if self.max_notional is not None and abs(value) > self.max_notional:
+        if self.max_notional is not None and value.copy_abs() > self.max_notional:
             return f"value {plain(value)} {self.quote} is above the maximum {plain(self.max_notional)}"
         return None
 
 
 def round_to(value: Decimal, increment: Decimal, rule: Rounding) -> Decimal:
-    """Round to a multiple of `increment` by the rule named; exact in 60 digits."""
+    """Round to a multiple of `increment` by the rule named."""
     steps = _WIDE.divide(value, increment).to_integral_value(rounding=_ROUNDING[rule])
     return LEDGER.multiply(steps, increment)
 

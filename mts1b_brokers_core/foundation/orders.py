@@ -265,25 +265,29 @@ class Order(Model):
         """Build an entry with a take-profit limit and a stop-loss attached, one cancelling the other.
 
         The entry is a market order, or a limit order where `price` is given. The children have ids
-        and keys of their own, derived from the entry's.
+        and keys of their own, derived from the entry's, and its account, asset class and session; they
+        last as long as an entry that is good for the day or till a date, else until cancelled.
         """
-        parent = cls(
+        entry = cls(
             symbol=symbol, side=side, quantity=quantity, limit_price=price,
             order_type=OrderType.MARKET if price is None else OrderType.LIMIT, **more,
         )  # fmt: skip
 
+        lasts = entry.time_in_force in (TimeInForce.DAY, TimeInForce.GTD)
+
         def child(role: str, kind: OrderType, limit: Any, stop: Any = None) -> Order:
             return cls(
-                symbol=symbol, side=side.opposite, quantity=quantity, order_type=kind, limit_price=limit,
-                stop_price=stop, idempotency_key=child_key(parent.idempotency_key, role),
-                parent_order_id=parent.order_id, position_effect=PositionEffect.CLOSE,
-                account_id=parent.account_id,
+                symbol=symbol, side=entry.side.opposite, quantity=quantity, order_type=kind,
+                limit_price=limit, stop_price=stop, idempotency_key=child_key(entry.idempotency_key, role),
+                parent_order_id=entry.order_id, position_effect=PositionEffect.CLOSE,
+                account_id=entry.account_id, asset_class=entry.asset_class, session=entry.session,
+                time_in_force=entry.time_in_force if lasts else TimeInForce.GTC, expires_at=entry.expires_at,
             )  # fmt: skip
 
         stop_type = OrderType.STOP if stop_loss_limit is None else OrderType.STOP_LIMIT
         profit = child("take-profit", OrderType.LIMIT, take_profit)
         loss = child("stop-loss", stop_type, stop_loss_limit, stop_loss)
-        return parent.model_copy(update={"attached": (profit, loss), "contingency": Contingency.OTOCO})
+        return entry.model_copy(update={"attached": (profit, loss), "contingency": Contingency.OTOCO})
 
     @property
     def is_final(self) -> bool:
@@ -299,13 +303,14 @@ class Order(Model):
         """Return what makes the order what it is, as plain data; equal terms mean an equal order."""
         data = self.model_dump(mode="json", include=set(TERMS), exclude_none=True)
         numbers = {name: value for name in data if isinstance(value := getattr(self, name), Decimal)}
-        data |= {name: plain(value.normalize()) for name, value in numbers.items()}
+        data |= {name: plain(value.normalize(LEDGER)) for name, value in numbers.items()}
         if self.attached:
             data["attached"] = [child.terms() for child in self.attached]
         return data
 
     def __repr__(self) -> str:
-        what = f"{self.quantity}" if self.quantity is not None else f"{self.quote_quantity} quote"
+        size = self.quantity or self.quote_quantity or Decimal(0)
+        what = plain(size) if self.quantity is not None else f"{plain(size)} quote"
         if self.legs:
             what = f"{what} x {'+'.join(f'{leg.side} {leg.ratio} {leg.symbol}' for leg in self.legs)}"
         else:
@@ -313,7 +318,7 @@ class Order(Model):
         prices = [f"@{plain(self.limit_price)}"] if self.limit_price is not None else []
         prices += [f"stop {plain(self.stop_price)}"] if self.stop_price is not None else []
         state = str(self.status) if self.status else "not submitted"
-        filled = f" filled {plain(self.filled_quantity)}" if self.filled_quantity else ""
+        filled = f" filled {plain(self.filled_quantity.normalize(LEDGER))}" if self.filled_quantity else ""
         attached = f" +{len(self.attached)} attached" if self.attached else ""
         text = " ".join([what, str(self.order_type), *prices, str(self.time_in_force)])
         return f"Order({text}{attached} [{state}{filled}] id={self.broker_order_id or self.order_id})"

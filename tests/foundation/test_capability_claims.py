@@ -75,6 +75,10 @@ def test_what_a_row_covers_may_be_ordered() -> None:
             Order(legs=(Leg(symbol="A", side="buy"),) * 2, quantity=1, order_type="limit", limit_price=1),
             AssetClass.CRYPTO, "2 legs",
         ),
+        (
+            Order(legs=(Leg(symbol="A", side="buy"),), quantity=1, order_type="limit", limit_price=1),
+            AssetClass.CRYPTO, "1 leg",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )  # fmt: skip
@@ -88,6 +92,15 @@ def test_what_no_row_covers_is_refused_in_the_manifests_words(
     assert caught.value.reason == "unsupported"
     offered = "limit gtc, limit ioc" if asset is AssetClass.CRYPTO else "no equity orders"
     assert offered in caught.value.next_step
+
+
+def test_legs_need_a_row_that_claims_them() -> None:
+    made = parse_capabilities(HEAD + ROW + "max_legs = 2\n")
+    for count, claimed in ((1, True), (2, True), (3, False)):
+        legs = (Leg(symbol="A", side="buy"),) * count
+        order = Order(legs=legs, quantity=1, order_type="limit", limit_price=1)
+        assert (made.claim_for(order, AssetClass.CRYPTO) is not None) is claimed
+    assert made.claim_for(limit(), AssetClass.CRYPTO)
 
 
 def test_an_unsupported_row_claims_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -46,6 +47,13 @@ LEGS = (Leg(symbol="AAPL", side=Side.BUY), Leg(symbol="MSFT", side=Side.SELL))
         ({"quantity": 1.5}, "float"),
         ({"quantity": True}, "expected a Decimal"),
         ({"quantity": "one"}, "decimal number"),
+        ({"quantity": "1E+60"}, "beyond 30 digits before the point"),
+        ({"quantity": "1e400000"}, "beyond 30 digits before the point"),
+        ({"quantity": 10**5000}, "beyond 30 digits before the point"),
+        ({"quantity": "9" * 100_000 + "x"}, "decimal number"),
+        ({"limit_price": Decimal("-1E+30")}, "beyond 30 digits before the point"),
+        ({"limit_price": "1e-400000"}, "40 after it"),
+        ({"limit_price": "0." + "1" * 41}, "40 after it"),
         ({"quantity": None}, "neither was given"),
         ({"quote_quantity": "5"}, "both were given"),
         ({"limit_price": 96000.5}, "float"),
@@ -70,7 +78,7 @@ LEGS = (Leg(symbol="AAPL", side=Side.BUY), Leg(symbol="MSFT", side=Side.SELL))
         ({"legs": LEGS}, "takes no symbol"),
         ({"quantiy": "1"}, "did you mean quantity"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else ",".join(value),
 )
 def test_an_order_that_makes_no_sense_is_refused_with_the_field(change: dict[str, Any], words: str) -> None:
     with pytest.raises(InvalidInput) as caught:
@@ -79,6 +87,20 @@ def test_an_order_that_makes_no_sense_is_refused_with_the_field(change: dict[str
     assert isinstance(caught.value, ValueError)
     assert caught.value.repeat_is_safe
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_the_largest_and_the_finest_numbers_stay_exact() -> None:
+    most, least = Decimal("9" * 30 + "." + "9" * 40), Decimal("1E-40")
+    made = Instrument(
+        symbol="X-USD", asset_class="crypto", quote="USD", price_increment=least, quantity_increment=least,
+        multiplier=most,
+    )  # fmt: skip
+    assert made.quantity_problem(most) is None
+    assert made.round_price(most) == most
+    assert Fraction(made.notional(most, most)) == Fraction(most) ** 3
+    order = Order(**{**LIMIT, "quantity": most, "limit_price": least})
+    assert Order.model_validate_json(order.model_dump_json()) == order
 
 
 def test_the_side_is_never_guessed() -> None:
@@ -219,6 +241,33 @@ def test_a_bracket_is_an_entry_with_two_ends() -> None:
     assert profit.idempotency_key == f"{order.idempotency_key}:take-profit"
     assert len({order.order_id, profit.order_id, loss.order_id}) == 3
     assert Order.bracket("BTC-USD", Side.BUY, 1, take_profit=2, stop_loss=1).order_type is OrderType.MARKET
+
+
+def test_a_bracket_takes_what_a_market_order_takes_and_hands_it_to_its_ends() -> None:
+    for side, opposite in (("buy", Side.SELL), ("sell", Side.BUY), (Side.BUY, Side.SELL)):
+        order = Order.bracket("AAPL", side, 1, take_profit=2, stop_loss=1)
+        assert order.side is Side(side)
+        assert {child.side for child in order.attached} == {opposite}
+        assert {child.time_in_force for child in order.attached} == {TimeInForce.GTC}
+    given = Order.bracket(
+        "AAPL", "buy", 1, take_profit=2, stop_loss=1, time_in_force="day", asset_class="equity", session="extended"
+    )  # fmt: skip
+    for child in given.attached:
+        assert (child.time_in_force, child.asset_class, child.session) == ("day", "equity", "extended")
+    # Ends that must wait can't be filled or killed at once, nor belong to an auction.
+    at_once = Order.bracket("AAPL", "buy", 1, take_profit=2, stop_loss=1, time_in_force="ioc")
+    assert {child.time_in_force for child in at_once.attached} == {TimeInForce.GTC}
+    until = Order.bracket("AAPL", "buy", 1, take_profit=2, stop_loss=1, time_in_force="gtd", expires_at=NOON)
+    assert {(child.time_in_force, child.expires_at) for child in until.attached} == {("gtd", NOON)}
+    with pytest.raises(InvalidInput, match="'buy' or 'sell'"):
+        Order.bracket("AAPL", "hold", 1, take_profit=2, stop_loss=1)
+
+
+def test_a_person_reads_numbers_without_exponents_and_idle_zeros() -> None:
+    order = Order.limit("BTC-USD", "buy", "1E-8", price="9.6E+4", filled_quantity="0.01000000", status="new")
+    assert "buy 0.00000001 BTC-USD limit @96000 gtc [new filled 0.01]" in repr(order)
+    assert "buy 0.50 BTC-USD" in repr(Order.market("BTC-USD", "buy", "0.50"))
+    assert "buy 100 quote BTC-USD" in repr(Order.market("BTC-USD", "buy", quote_quantity="1E+2"))
 
 
 def test_attached_orders_need_keys_of_their_own() -> None:
