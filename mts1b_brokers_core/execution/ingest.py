@@ -32,7 +32,6 @@ class Ingested:
     orders: dict[str, Order] = field(default_factory=dict)
     held: dict[str, OrderView] = field(default_factory=dict)
     lacking: dict[str, OrderRef] = field(default_factory=dict)
-    new_fills: int = 0
 
 
 class Ingest:
@@ -108,7 +107,6 @@ class _Transaction:
             return
         record = journal.at_venue(self._log.connection, account, seen.ref)
         fill = self._log.fill(_fill(seen, record, account))
-        self.result.new_fills += 1
         if record is None:
             return
         logged = record.logged.plus(fill)

@@ -17,13 +17,16 @@ from .port import Listing
 Load = Callable[[str | None], Awaitable[Listing[Instrument]]]
 
 
-class InstrumentCache:
-    """The venue's instruments, read once and again when older than `ttl` seconds."""
+#: How many seconds what was read of the instruments holds.
+_TTL = 3600.0
 
-    def __init__(self, load: Load, clock: Clock, ttl: float = 3600.0) -> None:
+
+class InstrumentCache:
+    """The venue's instruments, read once and again when they are older than an hour."""
+
+    def __init__(self, load: Load, clock: Clock) -> None:
         self._load = load
         self._clock = clock
-        self._ttl = ttl
         self._rows: dict[str, list[Instrument]] = {}
         self._read_at: float | None = None
         self._reads = 0
@@ -52,11 +55,6 @@ class InstrumentCache:
             rows.setdefault(parse_symbol(row.symbol).symbol, []).append(row)
         self._rows, self._read_at = rows, self._clock.monotonic()
 
-    @property
-    def fresh(self) -> bool:
-        """True where the data was read within `ttl`."""
-        return self._read_at is not None and self._clock.monotonic() - self._read_at < self._ttl
-
     async def fitted(self, order: Order, instrument: Instrument) -> tuple[Order, Instrument]:
         """Return the order as it can be sent. Raises `OrderDenied`, having read the instruments again."""
         try:
@@ -68,7 +66,7 @@ class InstrumentCache:
 
     async def find(self, symbol: str, asset: AssetClass | None = None) -> Instrument:
         """Return the one instrument meant. Raises `UnknownInstrument` or `AmbiguousInstrument`."""
-        if not self.fresh:
+        if self._read_at is None or self._clock.monotonic() - self._read_at >= _TTL:
             await self.refresh()
         wanted = parse_symbol(symbol)
         found = [

@@ -151,10 +151,8 @@ _NAMED = "SELECT key FROM names WHERE account_id = ? AND name = ?"
 
 def named(connection: sqlite3.Connection, account_id: str, name: str, *kinds: Name) -> Record | None:
     """Return the row that a name stands for: ours first, then the venue's id, then a token."""
-    wanted = kinds or tuple(Name)
-    row = connection.execute(
-        f"{_NAMED} AND kind IN ({_marks(wanted)}) ORDER BY kind LIMIT 1", (account_id, name, *wanted)
-    ).fetchone()
+    among = f" AND kind IN ({_marks(kinds)})" if kinds else ""
+    row = connection.execute(f"{_NAMED}{among} ORDER BY kind LIMIT 1", (account_id, name, *kinds)).fetchone()
     return None if row is None else get(connection, row[0])
 
 
