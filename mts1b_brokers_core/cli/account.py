@@ -61,6 +61,7 @@ def instruments_command(target: Target, words: tuple[str, ...]) -> None:
     from mts1b_brokers_core.foundation.protocols import SupportsInstruments, require
 
     target, query = _name_and_query(target, words)
+    query = query and _symbol_or_same(query)
 
     async def work(broker: VenueClient) -> list[Instrument]:
         return await require(broker, SupportsInstruments).get_instruments(query)
@@ -91,6 +92,17 @@ def _name_and_query(target: Target, words: tuple[str, ...]) -> tuple[Target, str
     if len(words) == 1 and target.broker is None and is_broker(target, words[0]):
         return target.named(words[0]), None
     return target, (words[0] if words else None)
+
+
+def _symbol_or_same(query: str) -> str:
+    """Write what reads as a symbol the way instruments are listed, `BTC/USD` as `BTC-USD`; leave the rest."""
+    from mts1b_brokers_core.foundation.errors import MalformedSymbol
+    from mts1b_brokers_core.foundation.instruments import parse_symbol
+
+    try:
+        return str(parse_symbol(query.upper() if "/" in query else query))
+    except MalformedSymbol:
+        return query
 
 
 def is_broker(target: Target, word: str) -> bool:

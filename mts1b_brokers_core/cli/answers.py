@@ -12,7 +12,7 @@ import click
 from mts1b_brokers_core.checks.words import number
 
 from . import jsontext, render
-from .failures import AFTERWARDS, FAILED, OK, USAGE, describe, exit_code, next_step, wants_traceback
+from .failures import FAILED, OK, USAGE, describe, exit_code, next_step, wants_traceback
 from .options import Target
 from .placing import Placed, unknown_next_step
 from .terminal import Look
@@ -31,7 +31,7 @@ def code_of(placed: Placed) -> int:
     assert placed.order is not None
     if placed.order.status == "rejected":
         return FAILED
-    return OK if placed.after is None else AFTERWARDS
+    return OK if placed.after is None else FAILED
 
 
 def tell(target: Target, placed: Placed, instance: str) -> None:
@@ -52,6 +52,10 @@ def _confirmed(target: Target, placed: Placed) -> None:
         document: dict[str, Any] = {
             "order": order, "fills": placed.fills, "answered_before": placed.answered_before,
         }  # fmt: skip
+        if placed.wait is not None:
+            document["wait"] = placed.wait
+        if placed.warning:
+            document["warning"] = placed.warning
         if placed.after is not None:
             document["error"] = describe(placed.after)
         jsontext.emit(document)
@@ -72,8 +76,10 @@ def _confirmed(target: Target, placed: Placed) -> None:
     if placed.fills:
         click.echo()
         render.table(render.FILL_COLUMNS, map(render.fill_row, placed.fills), empty="")
+    if placed.warning:
+        click.echo(f"warning: {placed.warning}", err=True)
     if placed.after is not None:
-        click.echo(f"note: {placed.after.message}", err=True)
+        click.echo(f"error: the order is confirmed, but closing failed: {placed.after.message}", err=True)
 
 
 def _refused(target: Target, placed: Placed, instance: str) -> None:

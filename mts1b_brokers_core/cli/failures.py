@@ -1,8 +1,7 @@
 """How a run ends: the exit code, and words (or JSON) for whatever went wrong.
 
 0 done; 1 refused, failed or not placed; 2 the command line or the configuration is wrong; 3 the
-outcome of an order is unknown; 4 the order is confirmed, but what came after it was not as asked;
-130 interrupted.
+outcome of an order is unknown; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _JUST_HELP: tuple[type[BaseException], ...] = tuple(
     kind for kind in [getattr(click.exceptions, "NoArgsIsHelpError", None)] if kind is not None
 )
 
-OK, FAILED, USAGE, UNKNOWN, AFTERWARDS, INTERRUPTED = 0, 1, 2, 3, 4, 130
+OK, FAILED, USAGE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def ended(call: Callable[[], Any], *, as_json: bool) -> int:

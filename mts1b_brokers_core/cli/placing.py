@@ -19,11 +19,13 @@ from mts1b_brokers_core.foundation.errors import (
     ConfigurationError,
     InvalidInput,
     OrderDenied,
+    OrderNotFound,
     OrderNotPlaced,
     OrderRejected,
     OutcomeUnknown,
     PermissionDenied,
     UnsupportedCapability,
+    WaitTimeout,
 )
 from mts1b_brokers_core.foundation.orders import Fill, Order
 from mts1b_brokers_core.foundation.protocols import SupportsFillHistory
@@ -48,13 +50,18 @@ _MARGIN = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """How it ended: the order, or the refusal; `after` is what went wrong once it was confirmed."""
+    """How it ended: the order, or the refusal; `after` is what went wrong in closing once it was confirmed.
+
+    `wait` is how a wait ended (done, timed out, failed), None where none was asked for; `warning` says why.
+    """
 
     asked: Order
     order: Order | None = None
     refusal: BrokerError | None = None
     fills: tuple[Fill, ...] = ()
     after: BrokerError | None = None
+    wait: str | None = None
+    warning: str = ""
     #: Whether submitting the same key again is a question, never a second order.
     repeatable: bool = False
 
@@ -71,23 +78,22 @@ class Placed:
 
 
 async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | None, label: str) -> Placed:
-    """Submit, wait where that is wanted, and collect the fills meanwhile."""
+    """Submit, wait where that is wanted, and collect what has filled by then."""
     if wait is not None and not hasattr(broker, "wait_for"):
         raise UnsupportedCapability(
             "waiting for an order is not offered.", broker=broker.name, operation="wait_for",
             next_step="leave --wait out, and look with `orders`",
         )  # fmt: skip
-    reader = _FillReader(broker) if wait is not None else None
+    reader = _FillReader(broker)
     try:
         confirmed = await _submit(broker, order, label)
         if isinstance(confirmed, BrokerError):
             return Placed(order, refusal=confirmed, repeatable=repeatable(broker))
-        if wait is None or reader is None:
-            return Placed(order, confirmed)
+        if wait is None:
+            return Placed(order, confirmed, fills=await reader.of(confirmed))
         return await _waited(broker, order, confirmed, wait, reader, label)
     finally:
-        if reader is not None:
-            await reader.close()
+        await reader.close()
 
 
 def repeatable(broker: VenueClient) -> bool:
@@ -119,9 +125,24 @@ async def _submit(broker: VenueClient, order: Order, label: str) -> Order | Brok
     except (OutcomeUnknown, *NOT_PLACED) as error:
         return error
     except Exception as error:  # noqa: BLE001 - whatever else a submit dies of, the order may have left by then
-        unknown = OutcomeUnknown(_worded(error).message, order=order, broker=broker.name, operation="submit")
-        unknown.__cause__ = error
-        return unknown
+        return await _after_crash(broker, order, error)
+
+
+async def _after_crash(broker: VenueClient, order: Order, error: Exception) -> Order | BrokerError:
+    """Ask the journal, where there is one, what a submit that crashed had come to; else it is unknown."""
+    if hasattr(broker, "outcome"):
+        try:
+            return await broker.outcome(order.idempotency_key)
+        except OrderNotFound:  # the key is claimed before anything is sent, and this one never was
+            return _worded(error)
+        except (OutcomeUnknown, *NOT_PLACED) as answer:
+            if not isinstance(answer, BrokerClosed):
+                return answer
+        except Exception:  # noqa: BLE001, S110 - a journal that can't be read knows nothing
+            pass
+    unknown = OutcomeUnknown(_worded(error).message, order=order, broker=broker.name, operation="submit")
+    unknown.__cause__ = error
+    return unknown
 
 
 async def _waited(
@@ -133,24 +154,24 @@ async def _waited(
     label: str,
 ) -> Placed:
     until, seconds = wait
-    order, after = confirmed, None
+    order, how, warning = confirmed, "done", ""
     try:
         async with Spinner(f"{label}: waiting until {until}"):
             order = await broker.wait_for(
                 confirmed, "filled" if until == "filled" else "final", timeout=seconds
             )
     except BrokerError as error:
-        after = error
+        how, warning = "timed out" if isinstance(error, WaitTimeout) else "failed", error.message
         if hasattr(broker, "outcome"):
             with suppress(BrokerError):
                 order = await broker.outcome(confirmed.idempotency_key)
     except Exception as error:  # noqa: BLE001 - the order is confirmed: nothing later may hide that
-        after = _worded(error)
+        how, warning = "failed", _worded(error).message
     except asyncio.CancelledError:
         ids = f"order id {confirmed.order_id}, at the venue {confirmed.broker_order_id}"
         click.echo(f"confirmed: {ids}; interrupted while waiting, nothing was cancelled.", err=True)
         raise
-    return Placed(asked, order, fills=await reader.of(order), after=after)
+    return Placed(asked, order, fills=await reader.of(order), wait=how, warning=warning)
 
 
 def _worded(error: Exception) -> BrokerError:

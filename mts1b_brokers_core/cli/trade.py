@@ -84,9 +84,10 @@ def _options(function: Any) -> Any:
 
 _HELP = """
 
-    Exits with 0 where the venue confirmed the order, 1 where it was denied, rejected or not placed, 2
-    where the command line or the configuration is wrong, 3 where the outcome is unknown: it may be live,
-    and what to do next is said; 4 where it is confirmed but what --wait asked for did not come.
+    Exits with 0 where the venue confirmed the order, also where what --wait asked for did not come, which
+    is said; 1 where it was denied, rejected or not placed, or closing the broker failed, 2 where the command
+    line or the configuration is wrong, 3 where the outcome is unknown: it may be live, and what to do next is
+    said.
 
     At live, `--environment live` must be given here, on the command line.
     """

@@ -97,6 +97,38 @@ def test_the_four_answers_have_words_and_codes(mts: Any, document: Document, fau
         assert "mts mts1b-brokers orders toy" in result.stderr
 
 
+JOURNAL = """class Toy:
+    async def outcome(self, key):
+        if ANSWER is not None:
+            raise ANSWER
+        return Order.limit("BTC-USD", "buy", "1", price="1", broker_order_id="V7", status="new")
+"""
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        ("errors.OrderNotFound('never used.')", 1, "DENIED, nothing was sent: ZeroDivisionError: division"),
+        ("errors.OrderRejected('no funds.')", 1, "REJECTED by the venue: no funds."),
+        ("errors.OutcomeUnknown('no reply.')", 3, "UNKNOWN, the order may be live: no reply."),
+        ("errors.StateUnwritable('disk full.')", 3, "UNKNOWN, the order may be live: ZeroDivisionError"),
+        ("KeyError('x')", 3, "UNKNOWN, the order may be live: ZeroDivisionError"),
+        ("None", 0, "at the venue V7"),
+    ],
+)
+def test_after_a_crash_the_journal_says_whether_anything_was_sent(
+    mts: Any, toys: Any, answer: str, code: int, words: str
+) -> None:
+    package = toys.folder / "mts1b_broker_toy" / "plugin.py"
+    text = package.read_text().replace("class Toy:\n", f"ANSWER = {answer}\n\n{JOURNAL}")
+    package.write_text(text.replace("BrokenPipeError(32, 'Broken pipe')", "").replace(
+        'BrokenPipeError(32, "Broken pipe")', 'ZeroDivisionError("division by zero")'
+    ))  # fmt: skip
+    result = mts(*BUY, "--yes", "--set", "fault=submit_crash")
+    assert result.exit_code == code, result.output
+    assert words in result.output
+
+
 def test_a_key_is_only_recommended_where_it_protects(
     mts: Any, toys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,13 +153,36 @@ def test_an_adjustment_is_allowed_by_an_option(document: Document) -> None:
 
 
 def test_what_goes_wrong_after_the_confirmation_takes_nothing_back(mts: Any, document: Document) -> None:
-    late = mts(*BUY, "--yes", "--wait", "filled", "1", "--set", "fault=late")
-    assert late.exit_code == 4
+    wait = (*BUY, "--yes", "--wait", "filled", "1")
+    late = mts(*wait, "--set", "fault=late")
+    assert late.exit_code == 0
     assert late.stdout.startswith("confirmed: ")
-    assert "not filled within 1.0 s; it was not cancelled." in late.stderr
-    closing = document(*BUY, "--yes", "--set", "fault=closing", code=4)
+    assert "warning: not filled within 1.0 s; it was not cancelled." in late.stderr
+    timed_out = document(*wait, "--set", "fault=late")
+    assert (timed_out["wait"], "error" in timed_out) == ("timed out", False)
+    assert timed_out["warning"] == "not filled within 1.0 s; it was not cancelled."
+    assert document(*wait)["wait"] == "done"
+    assert "wait" not in document(*BUY, "--yes")
+    failed = document(*wait, "--set", "fault=wait_crash")
+    assert (failed["order"]["broker_order_id"], failed["wait"]) == ("V1", "failed")
+    assert failed["warning"] == "ZeroDivisionError: division by zero"
+    assert mts(*wait, "--set", "fault=wait_crash").stdout.startswith("confirmed: ")
+    closing = document(*BUY, "--yes", "--set", "fault=closing", code=1)
     assert closing["order"]["broker_order_id"] == "V1"
     assert closing["error"]["message"] == "the disk is full."
+
+
+def test_the_help_names_the_codes_there_are(mts: Any) -> None:
+    text = " ".join(mts("buy", "--help").stdout.split())
+    assert "0 where the venue confirmed the order" in text
+    assert " 4 " not in text
+
+
+def test_a_fill_at_once_is_shown_without_waiting_for_more(mts: Any, document: Document) -> None:
+    found = document(*BUY, "--yes", "--set", "fault=at_once")
+    assert (found["order"]["status"], [fill["fill_id"] for fill in found["fills"]]) == ("filled", ["F1"])
+    assert "F1" in mts(*BUY, "--yes", "--set", "fault=at_once").stdout
+    assert document(*BUY, "--yes")["fills"] == []
 
 
 def test_live_must_be_said_on_the_command_line(

@@ -92,11 +92,14 @@ class Toy:
             quantity=filled, price="95120", fees=(Money(amount="0.95", currency="USD"),), executed_at=NOON,
         ))  # fmt: skip
         self._new.set()
-        return order.model_copy(update={"broker_order_id": "V1", "status": "new", "submitted_at": NOON})
+        placed = order.model_copy(update={"broker_order_id": "V1", "status": "new", "submitted_at": NOON})
+        return await self.wait_for(placed) if self.settings.fault == "at_once" else placed
 
     async def wait_for(self, order: Order, until: str = "final", *, timeout: float | None = None) -> Order:
         if self.settings.fault == "late":
             raise errors.WaitTimeout(f"not {until} within {timeout} s; it was not cancelled.")
+        if self.settings.fault == "wait_crash":
+            raise ZeroDivisionError("division by zero")
         return order.model_copy(update={
             "status": "filled", "filled_quantity": order.quantity, "average_price": "95120",
         })  # fmt: skip
