@@ -239,13 +239,9 @@ class Order(Model):
     def stop(cls, symbol: str, side: Side, quantity: Any, *, stop_price: Any, **more: Any) -> Order:
         """Build a stop order that becomes a market order at `stop_price`."""
         return cls(
-            symbol=symbol,
-            side=side,
-            quantity=quantity,
-            order_type=OrderType.STOP,
-            stop_price=stop_price,
-            **more,
-        )
+            symbol=symbol, side=side, quantity=quantity, order_type=OrderType.STOP,
+            stop_price=stop_price, **more,
+        )  # fmt: skip
 
     @classmethod
     def stop_limit(

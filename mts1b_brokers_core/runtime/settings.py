@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import BaseModel, SecretBytes, SecretStr, TypeAdapter, ValidationError
 
 from mts1b_brokers_core.foundation.errors import ConfigurationError, InvalidInput, UnknownSetting, nearest
 from mts1b_brokers_core.foundation.settings import BrokerSettings
@@ -141,20 +144,34 @@ def is_secret(name: str, annotation: object) -> bool:
     return any(kind in (SecretStr, SecretBytes) for kind in kinds) or bool(_SECRET_WORDS.search(name.lower()))
 
 
-def _variables(model: type[BrokerSettings], instance: str, environ: Mapping[str, str]) -> Iterator[Given]:
+def _variables(model: type[BrokerSettings], instance: str, environ: Mapping[str, str]) -> list[Given]:
+    """Read what variables give; the keys of a mapping, each a variable of its own, come together."""
+    found: dict[Path_, Given] = {}
     prefix = variable(instance) + "__"
     for name in sorted(environ):
-        *tables, key = path = tuple(name.removeprefix(prefix).lower().split("__"))
+        words = name.removeprefix(prefix).split("__")
+        path = tuple(map(str.lower, words))
         if not name.startswith(prefix) or not environ[name] or path == ("broker",):  # empty counts as absent
             continue
         holder: type[BaseModel] = model
-        for table in tables:
-            inner = _model_in(_annotation(holder, table, name))
-            if inner is None:
-                problem = f"{name} is no setting: {table} has no keys of its own."
-                raise UnknownSetting(problem, next_step=f"set {table}")
-            holder = inner
-        yield Given(path, _from_text(_annotation(holder, key, name), environ[name]), "environment", name)
+        kind: object = model
+        place = name
+        for depth, word in enumerate(path):
+            rows = [get_args(row)[1] for row in _alternatives(kind) if get_origin(row) is dict]
+            if inner := _model_in(kind):
+                holder, kind = inner, _annotation(inner, word, name)
+            elif rows and depth == len(path) - 1:
+                kind, path, place = rows[0], path[:-1], f"{variable(instance, *path[:-1])}*"
+            else:
+                problem = f"{name} is no setting: {path[depth - 1]} has no keys of its own."
+                raise UnknownSetting(problem, next_step=f"set {path[depth - 1]}")
+        value = _from_text(kind, environ[name])
+        if place != name:
+            others = found[path].value if path in found else {}
+            value = {**others, words[-1]: value} if isinstance(others, dict) else others
+        given = flat(holder, {path[-1]: value}, "environment", lambda _: place, path[:-1])  # noqa: B023
+        found |= {row.path: row for row in given}
+    return list(found.values())
 
 
 def flat(
@@ -193,8 +210,14 @@ def _model_in(annotation: object) -> type[BaseModel] | None:
     return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
-def _from_text(annotation: object, text: str) -> object:
-    """Split the text of a variable at commas where the setting is a list; leave the rest to the model."""
+def _from_text(annotation: Any, text: str) -> object:
+    """Return a text as it is where the setting takes it so, else read as JSON, else split at commas."""
+    with suppress(ValidationError):
+        TypeAdapter(annotation).validate_python(text)
+        return text
+    if text[0] in "[{":
+        with suppress(ValueError):
+            return json.loads(text, parse_float=Decimal)
     if any(get_origin(kind) in (tuple, list, set, frozenset) for kind in _alternatives(annotation)):
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

@@ -249,9 +249,8 @@ def test_a_bracket_takes_what_a_market_order_takes_and_hands_it_to_its_ends() ->
         assert order.side is Side(side)
         assert {child.side for child in order.attached} == {opposite}
         assert {child.time_in_force for child in order.attached} == {TimeInForce.GTC}
-    given = Order.bracket(
-        "AAPL", "buy", 1, take_profit=2, stop_loss=1, time_in_force="day", asset_class="equity", session="extended"
-    )  # fmt: skip
+    terms = {"time_in_force": "day", "asset_class": "equity", "session": "extended"}
+    given = Order.bracket("AAPL", "buy", 1, take_profit=2, stop_loss=1, **terms)
     for child in given.attached:
         assert (child.time_in_force, child.asset_class, child.session) == ("day", "equity", "extended")
     # Ends that must wait can't be filled or killed at once, nor belong to an auction.

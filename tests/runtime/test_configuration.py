@@ -82,6 +82,69 @@ def test_argument_comes_before_environment_before_file(
     assert settings_of("fund-a", config=file, arguments={"account": "U3"}).account == "U3"
 
 
+@pytest.fixture
+def broad(site: Any, plugin_code: str) -> None:
+    """A broker whose settings have the forms that a variable's text can't show by itself."""
+    site.broker("broad", plugin_code.replace("    ratio: float = 0.5", BROAD))
+
+
+BROAD = """    ratio: float = 0.5
+    latency: Exact | tuple[Exact, Exact] = "1"
+    cash: dict[str, Exact] = {}
+    files: dict[str, tuple[str, ...]] | None = None
+    rules: tuple[dict[str, Exact], ...] = ()
+    word: str = ""
+    names: set[str] | None = None"""
+
+TEXTS = {  # variable: (text, setting, value)
+    "LATENCY": ("20", "latency", Decimal(20)),
+    "LATENCY ": ("20, 60", "latency", (Decimal(20), Decimal(60))),
+    "LATENCY  ": ("[20.10, 60]", "latency", (Decimal("20.10"), Decimal(60))),
+    "CASH": ('{"USD":"5"}', "cash", {"USD": Decimal(5)}),
+    "CASH ": ('{"USD": 0.10, "BTC": 1e-8}', "cash", {"USD": Decimal("0.10"), "BTC": Decimal("1E-8")}),
+    "CASH__USD": ("5.50", "cash", {"USD": Decimal("5.50")}),
+    "FILES__IBM": ("a.csv, b.csv", "files", {"IBM": ("a.csv", "b.csv")}),
+    "FILES__IBM ": ('["a,1.csv"]', "files", {"IBM": ("a,1.csv",)}),
+    "RULES": ('[{"maker": 0.001}]', "rules", ({"maker": Decimal("0.001")},)),
+    "WORD": ("[not json", "word", "[not json"),
+    "WORD ": ('{"a": 1}', "word", '{"a": 1}'),
+    "NAMES": ("a,b,", "names", {"a", "b"}),
+    "GATES": ('{"max_order_value": 1000.10}', "gates", None),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_variables_text_is_read_by_the_form_of_its_setting(
+    broad: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    text, setting, value = TEXTS[name]
+    monkeypatch.setenv(f"MTS1B_BROKERS__BROAD__{name.strip()}", text)
+    found = getattr(settings_of("broad"), setting)
+    if value is None:
+        assert str(found.max_order_value) == "1000.10"
+    else:
+        assert (found, str(found)) == (value, str(value))
+
+
+def test_keys_of_a_mapping_come_together_and_each_names_its_place(
+    broad: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTS1B_BROKERS__BROAD__CASH__USD", "5")
+    monkeypatch.setenv("MTS1B_BROKERS__BROAD__CASH__BTC", "0.1")
+    config = {"brokers": {"broad": {"cash": {"USD": "1", "EUR": "2"}}}}
+    assert settings_of("broad", config=config).cash == {"USD": Decimal(5), "BTC": Decimal("0.1")}
+    (row,) = [row for row in resolve(Request("broad")).explain() if row.field == "cash"]
+    assert (row.value, row.kind) == ("BTC=0.1, USD=5", "environment")
+    monkeypatch.setenv("MTS1B_BROKERS__BROAD__CASH__BTC", "much")
+    with pytest.raises(ConfigurationError, match="got 'much'") as caught:
+        settings_of("broad")
+    assert caught.value.next_step == "correct MTS1B_BROKERS__BROAD__CASH*"
+    monkeypatch.setenv("MTS1B_BROKERS__BROAD__CASH__BTC", "1")
+    monkeypatch.setenv("MTS1B_BROKERS__BROAD__CASH", '{"USD": "7"')
+    with pytest.raises(ConfigurationError, match="CASH"):
+        settings_of("broad")
+
+
 def test_explain_names_the_source_of_every_field_and_redacts(
     zeta: Any, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

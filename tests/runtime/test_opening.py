@@ -91,6 +91,17 @@ async def test_services_carry_instance_clock_state_and_events(site: Any, tmp_pat
         assert broker.services.state_path == tmp_path / "mine" / "x.journal"
 
 
+async def test_a_state_path_may_begin_at_home(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.broker("zeta")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    async with open_broker("zeta", state_path="~/trading/x.journal") as broker:
+        at_home = tmp_path / "home" / "trading" / "x.journal"
+        assert (broker.services.state_path, broker.settings.state_path) == (at_home, at_home)
+        assert at_home.parent.is_dir()
+
+
 def test_no_two_environments_and_no_two_instances_share_a_journal(
     plain_machine: None, tmp_path: Path
 ) -> None:
