@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mts1b_brokers_core.foundation.errors import StateUnwritable
 from mts1b_brokers_core.foundation.ids import uuid7
-from mts1b_brokers_core.platform.locks import Lock
+from mts1b_brokers_core.platform.locks import Lock, private
 
 
 class Owner:
@@ -84,7 +84,7 @@ class Halt:
             return
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(self._file, "w", encoding="utf-8") as file:
+            with open(self._file, "w", encoding="utf-8", opener=private) as file:
                 file.write(reason)
                 file.flush()
                 os.fsync(file.fileno())

@@ -13,6 +13,11 @@ from mts1b_brokers_core.foundation.errors import StateError, StateLocked, StateU
 _NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph"})
 
 
+def private(path: str, flags: int) -> int:
+    """Open a file that only its owner may read or write."""
+    return os.open(path, flags, 0o600)
+
+
 class Lock:
     """A kernel lock on a file that names its owner; the kernel frees it when the process dies."""
 
@@ -24,8 +29,9 @@ class Lock:
         """Take the lock. Raises `StateLocked`, naming the process that holds it."""
         refuse_network_file_system(self.path)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - held until release
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # Whoever may open the file may take the lock: nobody else may.
+            file = open(self.path, "a+", encoding="utf-8", opener=private)  # noqa: SIM115 - held until release
         except OSError as error:
             raise unwritable(self.path, error) from error
         try:

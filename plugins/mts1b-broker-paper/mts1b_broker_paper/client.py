@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from mts1b_brokers_core import VenueClient
@@ -37,6 +36,8 @@ from mts1b_brokers_core.foundation import (
     FeeSchedule,
     Fill,
     Instrument,
+    InvalidInput,
+    NaiveDatetime,
     Order,
     OrderBook,
     Page,
@@ -49,7 +50,7 @@ from mts1b_brokers_core.foundation import (
 )
 from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.plugin import Connection
-from mts1b_brokers_core.platform.clock import to_ns
+from mts1b_brokers_core.platform.clock import SteppedClock, to_ns
 from mts1b_simulator import (
     DEFAULT_FEES,
     ConstantDelay,
@@ -70,6 +71,7 @@ from .settings import Milliseconds, PaperSettings
 from .translate import balance_of, canceled, decoded, execution_of, placed, position_of, view_of
 
 _MS = 1_000_000
+#: The one account, as the exchange knows it.
 ACCOUNT = "paper"
 T = TypeVar("T")
 
@@ -111,16 +113,29 @@ class PaperClient(ReplacingClient, VenueClient):
         super().__init__(settings.evolve(state_path=path), services)
         self._venue_path = None if path is None else path.with_name(f"{path.name}.venue")
         self._venue: InProcessVenue | None = None
+        self._account_id = ACCOUNT
         self._seen = 0
 
     # --- the port -------------------------------------------------------------------------------
 
     async def connect(self) -> None:
         """Open the exchange's state, if it is kept, and start the market."""
-        venue = self._open_venue(self._venue_path)
+        state = None if self._venue_path is None else VenueState(self._venue_path)
+        venue = self._open_venue(state)
         await venue.start()
         self._venue = venue
+        if state is not None:
+            # An exchange whose file was lost is another one: the journal must not take it for its own.
+            self._account_id = f"{ACCOUNT}-{state.identity}"
+        await self._come_to_the_present(venue.exchange.now_ns)
         self._seen = venue.last_report
+
+    async def _come_to_the_present(self, account_ns: int) -> None:
+        """Go on at the account's time; simulated time begins at the recording's start."""
+        clock = self.clock
+        if isinstance(clock, SteppedClock) and (behind := account_ns - clock.now_ns()) > 0:
+            with clock.hold():
+                await clock.advance(behind / 1e9)
 
     def _exchange(self) -> SimulatedExchange:
         config = ExchangeConfig(
@@ -132,18 +147,18 @@ class PaperClient(ReplacingClient, VenueClient):
         )
         return SimulatedExchange(config, start_ns=self.clock.now_ns())
 
-    def _open_venue(self, path: Path | None) -> InProcessVenue:
+    def _open_venue(self, state: VenueState | None) -> InProcessVenue:
         settings, exchange = self.settings, self._exchange()
         # Only a run from a fresh account to the end of a recording can be played again under another model.
-        if self._market.end is not None and path is None:
+        if self._market.end is not None and state is None:
             exchange.record_commands()
         latency = Latency(
             submit=_delay(settings.submit_latency, settings.seed),
             cancel=_delay(settings.cancel_latency, settings.seed + 1),
             report=_delay(settings.report_latency, settings.seed + 2),
         )
-        state = None if path is None else VenueState(path)
-        return InProcessVenue(exchange, self._market.events(), self.clock, state, latency=latency)
+        feed = self._market.events(lambda: max(self.clock.now_ns(), exchange.now_ns))
+        return InProcessVenue(exchange, feed, self.clock, state, latency=latency)
 
     def reset(self) -> Reset:
         """Archive the account and its journal and begin anew; only while this broker is closed.
@@ -191,7 +206,7 @@ class PaperClient(ReplacingClient, VenueClient):
     async def place(self, ticket: Ticket) -> PlaceResult:
         """Send one order."""
         assert ticket.token is not None
-        return placed(await self.venue.submit(ticket.order, ticket.token, account_id=ticket.account_id))
+        return placed(await self.venue.submit(ticket.order, ticket.token, account_id=ACCOUNT))
 
     async def cancel_one(self, ref: OrderRef) -> CancelResult:
         """Ask for one cancel."""
@@ -219,23 +234,23 @@ class PaperClient(ReplacingClient, VenueClient):
 
     async def open_orders(self, account_id: str) -> Listing[OrderView]:
         """List the orders being worked."""
-        return listed([view_of(row) for row in await self.venue.open_orders(account_id)], "open orders")
+        return listed([view_of(row) for row in await self.venue.open_orders(ACCOUNT)], "open orders")
 
     async def positions(self, account_id: str) -> Listing[Position]:
         """List what is held, worth the last price, or the middle of the book before any trade."""
         rows = []
-        for row in await self.venue.positions(account_id):
+        for row in await self.venue.positions(ACCOUNT):
             price = row.market_price
             if price is None and (quote := await self.venue.quote(row.symbol)) is not None:
                 price = quote.mid
-            rows.append(position_of(row, price))
+            rows.append(position_of(row, price, account_id))
         return listed(rows, "positions")
 
     async def executions(
         self, account_id: str, since: datetime | None, until: datetime | None
     ) -> Listing[Execution]:
         """List executions in a window."""
-        fills = await self.venue.fills_since(0 if since is None else to_ns(since), account_id)
+        fills = await self.venue.fills_since(0 if since is None else to_ns(since), ACCOUNT)
         rows = [execution_of(fill) for fill in fills if until is None or fill.at_ns <= to_ns(until)]
         return listed(rows, "executions")
 
@@ -256,8 +271,8 @@ class PaperClient(ReplacingClient, VenueClient):
 
     async def accounts(self) -> Listing[Account]:
         """List the one account, with its worth at the last prices."""
-        balances = [balance_of(row) for row in await self.venue.balances(ACCOUNT)]
-        positions = (await self.positions(ACCOUNT)).rows
+        balances = [balance_of(row, self._account_id) for row in await self.venue.balances(ACCOUNT)]
+        positions = (await self.positions(self._account_id)).rows
         currency = next(iter(self.settings.cash), "USD")
         cash = next((row for row in balances if row.currency == currency), None)
         equity = cash.total if cash else Decimal(0)
@@ -265,7 +280,7 @@ class PaperClient(ReplacingClient, VenueClient):
             if row.currency == currency and row.market_value is not None:
                 equity = LEDGER.add(equity, row.market_value)
         account = Account(
-            account_id=ACCOUNT,
+            account_id=self._account_id,
             broker=self.name,
             environment=self.environment,
             name="Paper account",
@@ -300,7 +315,7 @@ class PaperClient(ReplacingClient, VenueClient):
 
     async def cancel_all(self, symbol: str | None = None) -> list[str]:
         """Cancel all open orders, or those of one symbol; return the ids taken, ours where it is ours."""
-        taken = await self.venue.cancel_all(symbol, self.account_id)
+        taken = await self.venue.cancel_all(symbol, ACCOUNT)
         records = [(order_id, await self.lookups.record(order_id)) for order_id in taken]
         return [record.order.order_id if record else order_id for order_id, record in records]
 
@@ -316,17 +331,13 @@ class PaperClient(ReplacingClient, VenueClient):
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
     ) -> Page[Order]:
         """Return orders created at or after `since`, oldest first, a page at a time."""
-        rows = await self.venue.orders_since(to_ns(since), self.account_id)
-        start = int(cursor or 0)
-        orders = [await self.lookups.order_of(view_of(row)) for row in rows[start : start + limit]]
-        return Page(tuple(orders), str(start + limit) if len(rows) > start + limit else None)
+        rows, more = _page(await self.venue.orders_since(_ns(since), ACCOUNT), cursor, limit)
+        return Page(tuple([await self.lookups.order_of(view_of(row)) for row in rows]), more)
 
     async def get_fills(self, *, since: datetime, cursor: str | None = None, limit: int = 100) -> Page[Fill]:
         """Return executions at or after `since`, oldest first, a page at a time."""
-        rows = (await self.executions(self.account_id, since, None)).rows
-        start = int(cursor or 0)
-        fills = await self.lookups.fills_of(rows[start : start + limit])
-        return Page(tuple(fills), str(start + limit) if len(rows) > start + limit else None)
+        rows, more = _page(await self.venue.fills_since(_ns(since), ACCOUNT), cursor, limit)
+        return Page(tuple(await self.lookups.fills_of([execution_of(row) for row in rows])), more)
 
     async def get_account(self) -> Account:
         """Return the account with its balances; money in the currency it opened with."""
@@ -353,6 +364,9 @@ class PaperClient(ReplacingClient, VenueClient):
         limit: int = 100,
     ) -> list[Bar]:  # fmt: skip
         """Return finished bars since the broker was opened, oldest first."""
+        for moment in (start, end):
+            if moment is not None:
+                _ns(moment)
         return await self.venue.bars(symbol, interval, start=start, end=end, limit=limit)
 
     def stream_market_data(
@@ -363,7 +377,7 @@ class PaperClient(ReplacingClient, VenueClient):
 
     async def get_fee_schedule(self) -> FeeSchedule:
         """Return the account's fees."""
-        return await self.venue.fee_schedule(self.account_id)
+        return await self.venue.fee_schedule(ACCOUNT)
 
     async def get_server_time(self) -> datetime:
         """Return the exchange's time, aware UTC."""
@@ -374,14 +388,34 @@ class PaperClient(ReplacingClient, VenueClient):
 
         Raises `UnsupportedCapability` where the account is kept on disk or the market has no end.
         """
-        commands = self.venue.exchange.command_log
+        exchange = self.venue.exchange
+        commands = exchange.command_log
         if commands is None:
             raise UnsupportedCapability(
                 "only a recording traded from a fresh account in memory can be played again.",
                 broker=self.name, operation="optimism", capability="optimism report",
                 next_step="open with memory=True and a recording as data",
             )  # fmt: skip
-        return optimism_report(self.venue.exchange, commands, self._market.events())
+        return optimism_report(exchange, commands, self._market.events(lambda: exchange.now_ns))
+
+
+def _ns(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise NaiveDatetime(f"got {moment.isoformat()} without a time zone, expected an aware time.")
+    return to_ns(moment)
+
+
+def _page(rows: Sequence[T], cursor: str | None, limit: int) -> tuple[Sequence[T], str | None]:
+    """Return one page of rows and the cursor of the next. Raises `InvalidInput`."""
+    if limit < 1:
+        raise InvalidInput(f"limit={limit}: expected at least one row a page.")
+    if cursor is not None and not cursor.isdecimal():
+        raise InvalidInput(
+            f"cursor={cursor!r} is not one that a page gave.", next_step="begin without a cursor"
+        )
+    start = int(cursor or 0)
+    end = start + limit
+    return rows[start:end], str(end) if len(rows) > end else None
 
 
 def _delay(milliseconds: Milliseconds, seed: int) -> ConstantDelay | UniformDelay:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 from mts1b_brokers_core.foundation import AssetClass, Clock, ConfigurationError, Instrument, InvalidInput
 from mts1b_brokers_core.foundation.errors import nearest
@@ -33,12 +34,13 @@ _GENERATOR_START = datetime(2026, 1, 5, tzinfo=UTC)
 class PaperMarket:
     """A market to trade on: what is listed, what happens when, by which clock, and what it is in words.
 
+    `events` takes what tells the exchange's time (ns, UTC), asked when the first event is wanted.
     `end` is the time of the last event (UTC), None for a market without end; `problems` name the rows of
     recordings that could not be used.
     """
 
     instruments: tuple[Instrument, ...]
-    events: Callable[[], Iterable[MarketEvent]]
+    events: Callable[[Callable[[], int]], Iterable[MarketEvent]]
     clock: Clock
     words: str
     end: datetime | None = None
@@ -67,11 +69,10 @@ def _generated(settings: PaperSettings, clock: Clock | None) -> PaperMarket:
     if clock is None:
         real = settings.pace in (None, "real")
         clock = RealClock() if real else _simulated(_GENERATOR_START, settings)
-    start_ns = clock.now_ns()
     listed = tuple(_hours(row, settings.market_hours or False) for row in DEFAULT_INSTRUMENTS)
     return PaperMarket(
         instruments=listed,
-        events=lambda: synthetic_market(settings.seed, start_ns=start_ns),
+        events=partial(_synthetic, settings.seed),
         clock=clock,
         words=f"generator seed {settings.seed}",
     )
@@ -80,6 +81,8 @@ def _generated(settings: PaperSettings, clock: Clock | None) -> PaperMarket:
 def _recorded(
     settings: PaperSettings, recordings: Sequence[Recording], words: str, clock: Clock | None
 ) -> PaperMarket:
+    if not recordings:
+        raise InvalidInput("no recording was given.", next_step="name at least one file for each symbol")
     first = min(recording.events[0].ts_ns for recording in recordings)
     last = max(recording.events[-1].ts_ns for recording in recordings)
     hours = settings.market_hours is not False
@@ -87,12 +90,16 @@ def _recorded(
         instruments=tuple(
             _hours(_listed(symbol), hours) for symbol in dict.fromkeys(row.symbol for row in recordings)
         ),
-        events=lambda: merge(*recordings),
+        events=lambda now_ns: merge(*recordings),
         clock=clock or _simulated(from_ns(first), settings),
         words=f"{words}, {from_ns(first):%Y-%m-%d %H:%M} to {from_ns(last):%Y-%m-%d %H:%M} UTC",
         end=from_ns(last),
         problems=tuple(f"{row.path.name}: {problem}" for row in recordings for problem in row.problems),
     )
+
+
+def _synthetic(seed: int, now_ns: Callable[[], int]) -> Iterator[MarketEvent]:
+    yield from synthetic_market(seed, start_ns=now_ns())
 
 
 def _simulated(start: datetime, settings: PaperSettings) -> SteppedClock:

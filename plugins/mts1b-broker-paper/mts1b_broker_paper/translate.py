@@ -64,7 +64,6 @@ def view_of(order: VenueOrder) -> OrderView:
         reason=order.words or (str(order.reason) if order.reason else None),
         created=from_ns(order.created_ns),
         updated=from_ns(order.updated_ns),
-        account_id=order.account_id,
     )
 
 
@@ -81,7 +80,6 @@ def execution_of(fill: VenueFill) -> Execution:
         fees=(fill.fee,),
         fee_status=FeeStatus.FINAL,
         liquidity=fill.liquidity,
-        account_id=fill.account_id,
         source="simulator",
         evidence=fill.evidence,
     )
@@ -117,18 +115,18 @@ def canceled(reply: CancelReply) -> CancelResult:
     return NoSuch()
 
 
-def balance_of(row: BalanceView) -> Balance:
+def balance_of(row: BalanceView, account_id: str) -> Balance:
     """Return a balance as a noun."""
     return Balance(
         currency=row.currency,
         total=row.total,
         available=row.available,
         held=row.held,
-        account_id=row.account_id,
+        account_id=account_id,
     )
 
 
-def position_of(row: PositionView, price: Decimal | None) -> Position:
+def position_of(row: PositionView, price: Decimal | None, account_id: str) -> Position:
     """Return a position with its worth at a price, in its quote currency."""
     value = profit = None
     if price is not None:
@@ -144,5 +142,5 @@ def position_of(row: PositionView, price: Decimal | None) -> Position:
         market_value=value,
         unrealized_pnl=profit,
         currency=row.currency,
-        account_id=row.account_id,
+        account_id=account_id,
     )

@@ -18,6 +18,7 @@ from mts1b_broker_paper.settings import PaperSettings
 from mts1b_brokers_core import (
     ConfigurationError,
     InvalidInput,
+    NaiveDatetime,
     Order,
     OrderChanges,
     OrderDenied,
@@ -30,7 +31,13 @@ from mts1b_brokers_core import (
     open_broker,
 )
 from mts1b_brokers_core.foundation.capabilities import Operation
-from mts1b_brokers_core.foundation.errors import RecordingError, StateLocked, StateUnwritable
+from mts1b_brokers_core.foundation.errors import (
+    RecordingError,
+    StateCorrupted,
+    StateLocked,
+    StateMismatch,
+    StateUnwritable,
+)
 from mts1b_brokers_core.foundation.protocols import PROTOCOLS
 
 DAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -159,6 +166,90 @@ async def test_the_same_program_gives_the_same_fills_with_and_without_a_file(tmp
     assert len(first) >= 5
     assert await run(memory=True) == first
     assert await run(state_path=tmp_path / "a.journal") == first
+
+
+async def test_a_durable_account_goes_on_where_its_recording_was(tmp_path: Path) -> None:
+    state = tmp_path / "paper.journal"
+
+    async def morning() -> PaperClient:
+        return PaperClient(state_path=state, data="crypto-day")
+
+    async with await morning() as broker:
+        feed = broker.stream_market_data(["BTC-USD"], ("quote",))
+        for _ in range(300):
+            await anext(feed)
+        order = await broker.submit(Order.market("BTC-USD", Side.BUY, "0.1"))
+        await broker.wait_for(order, "final", timeout=600)
+        stopped = await broker.get_server_time()
+    async with await morning() as broker:
+        assert await broker.get_server_time() >= stopped
+        again = await broker.submit(Order.market("BTC-USD", Side.SELL, "0.05"))
+        again = await broker.wait_for(again, "filled", timeout=600)
+        assert again.submitted_at is not None
+        assert again.submitted_at >= stopped
+        quote = await anext(broker.stream_market_data(["BTC-USD"], ("quote",)))
+        assert quote.at >= stopped  # type: ignore[union-attr]
+
+
+async def test_a_fast_generator_goes_on_from_the_accounts_time(tmp_path: Path) -> None:
+    state = tmp_path / "paper.journal"
+    async with PaperClient(state_path=state, pace="fast") as broker:
+        await broker.clock.sleep(3600)
+        await broker.submit(Order.market("BTC-USD", Side.BUY, "0.1"))
+        stopped = await broker.get_server_time()
+    async with PaperClient(state_path=state, pace="fast") as broker:
+        assert timedelta(0) <= await broker.get_server_time() - stopped < timedelta(seconds=5)
+        order = await broker.submit(Order.market("BTC-USD", Side.SELL, "0.1"))
+        assert (await broker.wait_for(order, "filled", timeout=60)).settled
+
+
+def lose(venue: Path, *, emptied: bool) -> None:
+    for file in venue.parent.glob(f"{venue.name}*"):
+        file.unlink()
+    if emptied:
+        venue.touch()
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied"])
+async def test_an_exchange_whose_file_was_lost_is_not_taken_for_the_old_one(
+    tmp_path: Path, harm: str
+) -> None:
+    state = tmp_path / "paper.journal"
+    async with PaperClient(state_path=state, pace="fast") as broker:
+        await broker.submit(Order.market("BTC-USD", Side.BUY, "0.001"))
+    lose(state.with_name("paper.journal.venue"), emptied=harm == "emptied")
+    with pytest.raises((StateMismatch, StateCorrupted)) as caught:
+        async with PaperClient(state_path=state, pace="fast"):
+            pass
+    assert caught.value.next_step
+
+
+@pytest.mark.parametrize("call", ["get_orders", "get_fills"])
+async def test_history_refuses_what_makes_no_page(call: str) -> None:
+    async with quick() as broker:
+        page = getattr(broker, call)
+        with pytest.raises(NaiveDatetime):
+            await page(since=datetime(2026, 1, 5))  # noqa: DTZ001 - that is the point
+        with pytest.raises(InvalidInput, match="limit"):
+            await page(since=DAY, limit=0)
+        with pytest.raises(InvalidInput, match="cursor"):
+            await page(since=DAY, cursor="abc")
+        with pytest.raises(NaiveDatetime):
+            await broker.get_bars("BTC-USD", interval=timedelta(minutes=1), start=datetime(2026, 1, 5))  # noqa: DTZ001
+
+
+async def test_no_file_for_a_symbol_is_said_so() -> None:
+    with pytest.raises(InvalidInput, match="no recording"):
+        quick(recordings={"IBM": []})
+
+
+async def test_what_is_kept_is_kept_from_others(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    async with PaperClient(state_path=folder / "paper.journal", pace="fast"):
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        assert len(files) >= 4
+        assert {file.stat().st_mode & 0o077 for file in files} == {0}
+        assert {place.stat().st_mode & 0o077 for place in [folder, *folder.glob("*/")]} == {0}
 
 
 async def test_reset_archives_the_account_and_begins_anew(tmp_path: Path) -> None:
