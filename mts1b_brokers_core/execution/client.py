@@ -224,6 +224,11 @@ class VenueClient(VenueAdapter):
                 raise errors.OrderNotFound(f"the key {idempotency_key!r} was never used here.")
             return self._submission.answer(record)
 
+    def holds(self, idempotency_key: str) -> bool:
+        """True where the key was used here, or is being used; reads the journal, asks nobody."""
+        self._check_open()
+        return self._submission.holds(idempotency_key)
+
     async def unresolved(self) -> list[Order]:
         """Return the orders that may be live although nothing confirms it, oldest first."""
         self._check_open()
@@ -324,6 +329,7 @@ class VenueClient(VenueAdapter):
             gates=Gatekeeper(self.settings.gates, self._halt, quotes),
             owner=self._owner,
             spawn=self._write,
+            held_elsewhere=self._services.held_elsewhere,
         )
         self._lookups = Lookups(login)
         self._resolver = Resolver(login)

@@ -28,7 +28,7 @@ class Gatekeeper:
         self._halt = halt
         self._get_quote = get_quote
 
-    def check_halt(self, order: Order | None = None) -> None:
+    def check_halt(self, order: Order) -> None:
         """Deny while trading is halted."""
         reason = self._halt.reason()
         if reason is not None:
@@ -114,7 +114,7 @@ class Gatekeeper:
         except Exception as error:
             raise _denied(order, "no_quote", f"a limit needs a quote: {error}") from error
 
-    def check_rate(self, connection: sqlite3.Connection, now_ns: int, order: Order | None = None) -> None:
+    def check_rate(self, connection: sqlite3.Connection, now_ns: int, order: Order) -> None:
         """Deny where too many attempts lie in the last minute, all processes counted."""
         most = self._gates.max_orders_per_minute
         if most is None:
@@ -128,7 +128,7 @@ class Gatekeeper:
             raise denied(order, "max_orders_per_minute", why, f"wait {wait:.0f} seconds, or raise the limit")
 
 
-def denied(order: Order | None, reason: str, why: str, next_step: str = "") -> OrderDenied:
+def denied(order: Order, reason: str, why: str, next_step: str = "") -> OrderDenied:
     """Return our refusal of an order: the stable word for it, why, and what to do now."""
     return OrderDenied(why, reason=reason, order=order, next_step=next_step)
 

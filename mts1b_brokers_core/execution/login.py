@@ -24,7 +24,8 @@ from .port import VenuePort
 class Login:
     """One login at one venue: how it is reached, whose orders these are, and where they are remembered.
 
-    `scope` names venue, environment and account. `spawn` runs a write in a task the broker owns.
+    `scope` names venue, environment and account. `spawn` runs a write in a task the broker owns, `held_elsewhere`
+    names the other instance that holds a key.
     """
 
     port: VenuePort
@@ -40,6 +41,7 @@ class Login:
     gates: Gatekeeper
     owner: Owner
     spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
+    held_elsewhere: Callable[[str], str | None] | None
 
     def record(self, key: str) -> Record | None:
         """Return what the journal holds of a key."""

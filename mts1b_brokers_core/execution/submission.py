@@ -45,6 +45,7 @@ class Submission:
         mark = fingerprint(order, self._login.account_id)
         running = self._inflight.get(key)
         if running is None:
+            self._check_elsewhere(order)
             task = self._login.spawn(self._door(order, mark, accept_duplicate_risk))
             self._inflight[key] = (mark, task)
             task.add_done_callback(lambda _: self._inflight.pop(key, None))
@@ -65,6 +66,20 @@ class Submission:
         finally:
             if running is not None:
                 await self._alias(order)
+
+    def holds(self, key: str) -> bool:
+        """True where a key was used here, or is being used."""
+        return key in self._inflight or self.stored(key) is not None
+
+    def _check_elsewhere(self, order: Order) -> None:
+        keys = (order.idempotency_key, *(child.idempotency_key for child in order.attached))
+        for key in keys if self._login.held_elsewhere else ():
+            if holder := self._login.held_elsewhere(key):
+                raise errors.IdempotencyConflict(
+                    f"the idempotency key {key!r} belongs to an order at {holder}.",
+                    order=order,
+                    reason="duplicate_key",
+                )
 
     def stored(self, key: str) -> Record | None:
         """Return what is known of a key."""

@@ -73,6 +73,7 @@ class SqliteStore:
         """Open or create the file, check it, and bring it to the present version. Raises `StateError`."""
         if self.path is None:
             self._connection = self._reader = self._connect(self._place)
+            self._connection.execute("PRAGMA page_size=8192")  # fewer pages per commit: measurably quicker
             for step in self._migrations:
                 self._connection.executescript(step)
             return
