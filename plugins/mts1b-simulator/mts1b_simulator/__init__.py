@@ -6,7 +6,7 @@ Feeds come from `read_recording`, `synthetic_market` or anything that yields mar
 
 from .accounts import BalanceView, PositionView
 from .book import Book, SelfTradePolicy
-from .csv_rows import RowProblem
+from .csv_rows import ProblemKind, RowProblem
 from .exchange import ExchangeConfig, SimulatedExchange
 from .feeds import BarEvent, DeltaEvent, MarketEvent, QuoteEvent, SnapshotEvent, TradeEvent, merge
 from .fees import CRYPTO_FEES, DEFAULT_FEES, EQUITY_FEES, FeeRule, VolumeTier
@@ -58,6 +58,7 @@ __all__ = [
     "MarketShape",
     "OptimismReport",
     "PositionView",
+    "ProblemKind",
     "QuoteEvent",
     "RecordedDelay",
     "Recording",

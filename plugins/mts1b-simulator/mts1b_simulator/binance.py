@@ -14,7 +14,7 @@ from mts1b_brokers_core.foundation.errors import InvalidInput, RecordingError
 from mts1b_brokers_core.foundation.instruments import parse_symbol
 from mts1b_brokers_core.foundation.orders import Side
 
-from .csv_rows import BadRow, Rows, ascending, price, size
+from .csv_rows import BadRow, ProblemKind, Rows, ascending, price, size
 from .feeds import DeltaEvent, MarketEvent, PriceLevel, QuoteEvent, SnapshotEvent, TradeEvent
 
 _QUOTES = (
@@ -59,7 +59,7 @@ def read_depth(rows: Rows, first: str, symbol: str | None, *, quotes: bool) -> t
             rows.problem(str(error), text=line)
     kept = ascending([frame.ns for frame in frames], strictly=False)
     for place in sorted(set(range(len(frames))) - set(kept)):
-        rows.problem("the stamp is out of order", at=frames[place].line)
+        rows.problem("the stamp is out of order", kind=ProblemKind.LEFT_OUT, at=frames[place].line)
     reader = _Reader(symbol, rows, quotes)
     for place in kept:
         try:
@@ -68,8 +68,9 @@ def read_depth(rows: Rows, first: str, symbol: str | None, *, quotes: bool) -> t
             rows.problem(str(error), at=frames[place].line)
     if reader.waiting:
         rows.problem(
-            f"{len(reader.waiting)} depth frames had no snapshot to follow", at=reader.waiting[0].line
-        )
+            f"{len(reader.waiting)} depth frames had no snapshot to follow",
+            kind=ProblemKind.LEFT_OUT, at=reader.waiting[0].line,
+        )  # fmt: skip
     return reader.symbol or "", reader.events
 
 
@@ -104,7 +105,7 @@ class _Reader:
         elif data.get("e") == "trade":
             self._trade(ns, data)
         elif "b" in data and "a" in data:
-            self._best(ns, data)
+            self._best(frame.line, ns, data)
         else:
             raise BadRow(f"a frame of an unknown kind: {sorted(data)[:8]}")
 
@@ -138,7 +139,7 @@ class _Reader:
         if depth.first > self._last_id + 1:
             self._rows.problem(
                 f"depth ids jump from {self._last_id} to {depth.first}: what the book held is forgotten",
-                dropped=False, at=depth.line,
+                kind=ProblemKind.DOUBTFUL, at=depth.line,
             )  # fmt: skip
             # Every level stated from here on is true again; those of before can't be trusted.
             self.events.append(SnapshotEvent(ns, self._name(), f"depth lost after {self._last_id}", (), ()))
@@ -158,11 +159,13 @@ class _Reader:
         self._trades.add(trade_id)
         self.events.append(event)
 
-    def _best(self, ns: int, data: dict[str, Any]) -> None:
+    def _best(self, line: int, ns: int, data: dict[str, Any]) -> None:
         values = [price("b", str(data["b"])), size("B", str(data.get("B", "")))]
         values += [price("a", str(data["a"])), size("A", str(data.get("A", "")))]
         if values[0] > values[2]:
-            raise BadRow(f"the quotes are crossed: bid {values[0]} above ask {values[2]}")
+            what = f"the quotes are crossed: bid {values[0]} above ask {values[2]}"
+            kind = ProblemKind.DOUBTFUL if self._quotes else ProblemKind.LEFT_OUT
+            self._rows.problem(what, kind=kind, at=line)
         if self._quotes:
             self.events.append(QuoteEvent(ns, self._name(), f"best:{data.get('u', ns)}", *values))
 

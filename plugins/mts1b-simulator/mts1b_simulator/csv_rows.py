@@ -8,18 +8,32 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import StrEnum
 
 from mts1b_brokers_core.platform.clock import to_ns
 
 
+class ProblemKind(StrEnum):
+    """How bad it is: the row makes no sense, could be read but is not to be trusted, or is used but odd."""
+
+    UNREADABLE = "unreadable"
+    LEFT_OUT = "left_out"
+    DOUBTFUL = "doubtful"
+
+
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """What is wrong with a row: its line in the file (the first is 1); `dropped` where it was left out."""
+    """What is wrong with a row: its line in the file (the first is 1), in words and as a kind."""
 
     line: int
     what: str
-    dropped: bool = True
+    kind: ProblemKind = ProblemKind.UNREADABLE
     text: str = ""
+
+    @property
+    def used(self) -> bool:
+        """True where the row is among the events all the same."""
+        return self.kind is ProblemKind.DOUBTFUL
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.what}"
@@ -76,9 +90,11 @@ class Rows:
         yield first
         yield from self
 
-    def problem(self, what: str, *, dropped: bool = True, text: str = "", at: int | None = None) -> None:
+    def problem(
+        self, what: str, *, kind: ProblemKind = ProblemKind.UNREADABLE, text: str = "", at: int | None = None
+    ) -> None:
         """Note what is wrong with the present line."""
-        self.problems.append(RowProblem(self.line if at is None else at, what, dropped, text[:200]))
+        self.problems.append(RowProblem(self.line if at is None else at, what, kind, text[:200]))
 
 
 def ascending(stamps: Sequence[int], *, strictly: bool) -> list[int]:

@@ -6,12 +6,12 @@ import csv
 import itertools
 from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple
 
 from mts1b_brokers_core.foundation.errors import InvalidInput, RecordingError
 from mts1b_brokers_core.foundation.instruments import parse_symbol
 
-from .csv_rows import BadRow, Rows, ascending, price, size, stamp
+from .csv_rows import BadRow, ProblemKind, Rows, ascending, price, size, stamp
+from .csv_units import Row, leave_out_wrong_units
 from .feeds import BarEvent, MarketEvent, QuoteEvent
 
 _OHLC = ("open", "high", "low", "close")
@@ -24,12 +24,6 @@ _LENGTHS = tuple(
 )
 #: A close this many times the one before, or less than its inverse, is told: a wrong unit or a split.
 _JUMP = 10
-
-
-class _Row(NamedTuple):
-    line: int
-    start_ns: int
-    values: tuple[Decimal, ...]
 
 
 def read_table(
@@ -55,7 +49,7 @@ def read_table(
         raise RecordingError(error.message, next_step=error.next_step) from None
     at = next(columns.index(name) for name in _STAMPS if name in columns)
     places = [columns.index(name) for name in wanted]
-    found: list[_Row] = []
+    found: list[Row] = []
     offset: int | None = None
     for line in rows:
         try:
@@ -65,14 +59,18 @@ def read_table(
             continue
         if found and offset != row_offset:
             rows.problem(
-                f"the UTC offset changes from {_hours(offset)} to {_hours(row_offset)}", dropped=False
+                f"the UTC offset changes from {_hours(offset)} to {_hours(row_offset)}",
+                kind=ProblemKind.DOUBTFUL,
             )
         offset = row_offset
         found.append(row)
     ordered = _in_order(found, rows)
-    if kind != "quotes":
-        _tell_jumps(ordered, rows)
     width = interval_ns or _interval(ordered, columns[at] == "date")
+    ordered = leave_out_wrong_units(ordered, rows, _middle if kind == "quotes" else _close)
+    if kind == "quotes":
+        _tell_crossed(ordered, rows)
+    else:
+        _tell_jumps(ordered, rows)
     make = _quote if kind == "quotes" else _bar
     return kind, symbol, [make(symbol, kind, row, width) for row in ordered]
 
@@ -100,7 +98,7 @@ def _hours(offset: int | None) -> str:
 
 def _read(
     line: str, number: int, width: int, at: int, places: list[int], kind: str
-) -> tuple[_Row, int | None]:
+) -> tuple[Row, int | None]:
     cells = [cell.strip() for cell in _split(line)]
     if len(cells) != width:
         raise BadRow(f"it has {len(cells)} columns, the header {width}")
@@ -113,11 +111,9 @@ def _read(
     if kind == "quotes":
         _check_bar(values[:4], "bid ")
         _check_bar(values[5:9], "ask ")
-        if values[3] > values[8]:
-            raise BadRow(f"the quotes are crossed: bid {values[3]} above ask {values[8]}")
     else:
         _check_bar(values, "")
-    return _Row(number, start_ns, values), offset
+    return Row(number, start_ns, values), offset
 
 
 def _check_bar(values: tuple[Decimal, ...], what: str) -> None:
@@ -129,13 +125,14 @@ def _check_bar(values: tuple[Decimal, ...], what: str) -> None:
             raise BadRow(f"{what}{name} {value} lies outside {what}low {low} and {what}high {high}")
 
 
-def _in_order(found: list[_Row], rows: Rows) -> list[_Row]:
+def _in_order(found: list[Row], rows: Rows) -> list[Row]:
     """Return the rows ascending, each stamp once; a file kept newest first is turned round as a whole."""
     falls = sum(after.start_ns < before.start_ns for before, after in itertools.pairwise(found))
     if len(found) > 1 and 2 * falls > len(found) - 1:
         rows.problem(
-            "the rows run from newest to oldest; they were turned round", dropped=False, at=found[0].line
-        )
+            "the rows run from newest to oldest; they were turned round",
+            kind=ProblemKind.DOUBTFUL, at=found[0].line,
+        )  # fmt: skip
         found = found[::-1]
     kept = ascending([row.start_ns for row in found], strictly=True)
     ordered = [found[place] for place in kept]
@@ -144,19 +141,36 @@ def _in_order(found: list[_Row], rows: Rows) -> list[_Row]:
         row = found[place]
         same = lines.get(row.start_ns)
         what = f"the stamp repeats that of line {same}" if same else "the stamp is out of order"
-        rows.problem(what, at=row.line)
+        rows.problem(what, kind=ProblemKind.LEFT_OUT, at=row.line)
     return ordered
 
 
-def _tell_jumps(ordered: list[_Row], rows: Rows) -> None:
+def _close(row: Row) -> Decimal:
+    return row.values[3]
+
+
+def _middle(row: Row) -> Decimal:
+    return (row.values[3] + row.values[8]) / 2
+
+
+def _tell_crossed(ordered: list[Row], rows: Rows) -> None:
+    """Tell crossed quotes; they stay, so that nothing trades on the quote before."""
+    for row in ordered:
+        bid, ask = row.values[3], row.values[8]
+        if bid > ask:
+            what = f"the quotes are crossed: bid {bid} above ask {ask}; nothing fills until the next quote"
+            rows.problem(what, kind=ProblemKind.DOUBTFUL, at=row.line)
+
+
+def _tell_jumps(ordered: list[Row], rows: Rows) -> None:
     for before, row in itertools.pairwise(ordered):
         close, last = row.values[3], before.values[3]
         if close >= last * _JUMP or last >= close * _JUMP:
             what = f"close {close} after {last}: a wrong unit, or a split?"
-            rows.problem(what, dropped=False, at=row.line)
+            rows.problem(what, kind=ProblemKind.DOUBTFUL, at=row.line)
 
 
-def _interval(ordered: list[_Row], dated: bool) -> int:
+def _interval(ordered: list[Row], dated: bool) -> int:
     """Tell a bar's length: the greatest usual one that fits between and divides all stamps."""
     steps = [after.start_ns - before.start_ns for before, after in itertools.pairwise(ordered)]
     if dated or not steps:
@@ -166,14 +180,14 @@ def _interval(ordered: list[_Row], dated: bool) -> int:
     return fitting[-1] if fitting else least
 
 
-def _bar(symbol: str, kind: str, row: _Row, width: int) -> MarketEvent:
+def _bar(symbol: str, kind: str, row: Row, width: int) -> MarketEvent:
     opened, high, low, close, volume = row.values
     return BarEvent(
         row.start_ns + width, symbol, f"{kind}:{row.line}", row.start_ns, opened, high, low, close, volume
     )
 
 
-def _quote(symbol: str, kind: str, row: _Row, width: int) -> MarketEvent:
+def _quote(symbol: str, kind: str, row: Row, width: int) -> MarketEvent:
     """Return the quote a row closes with: the only moment for which its sizes are recorded."""
     values = row.values
     return QuoteEvent(

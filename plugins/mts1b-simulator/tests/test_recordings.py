@@ -11,18 +11,23 @@ from pathlib import Path
 import pytest
 
 from mts1b_brokers_core.foundation.errors import RecordingError
+from mts1b_brokers_core.foundation.orders import Order, Side
 from mts1b_simulator import (
     SAMPLES,
     BarEvent,
     DeltaEvent,
+    ExchangeConfig,
     QuoteEvent,
     Recording,
+    Refusal,
+    SimulatedExchange,
     SnapshotEvent,
     TradeEvent,
     merge,
     read_recording,
     sample,
     sample_feed,
+    spot,
 )
 
 DATA = Path(__file__).parent / "data"
@@ -38,7 +43,7 @@ def write(folder: Path, *lines: str, name: str = "anything.dat") -> Path:
 
 
 def problems(recording: Recording) -> list[tuple[int, bool]]:
-    return [(problem.line, problem.dropped) for problem in recording.problems]
+    return [(problem.line, problem.used) for problem in recording.problems]
 
 
 def bar(minute: int, cells: str = "1,3,1,2,10") -> str:
@@ -92,25 +97,44 @@ def test_a_quote_row_is_the_quote_it_closes_with(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_and_costs_only_itself(tmp_path: Path, row: str, what: str) -> None:
     found = read_recording(write(tmp_path, BARS, bar(0), row, bar(2), bar(3)), "X")
     assert len(found) == 3
-    assert problems(found) == [(3, True)]
+    assert problems(found) == [(3, False)]
     assert what in found.problems[0].what
 
 
-def test_crossed_quotes_are_a_bad_row(tmp_path: Path) -> None:
-    good, crossed = (
-        "2024-01-02T00:00:00Z,9,9,9,9,5,10,10,10,10,6",
-        "2024-01-02T00:01:00Z,9,12,9,12,5,10,10,10,10,6",
+def test_crossed_quotes_are_told_and_take_the_quote_before_away(tmp_path: Path) -> None:
+    good, crossed, locked = (
+        f"2024-01-02T00:0{minute}:00Z,9,{bid},9,{bid},5,10,10,10,10,6"
+        for minute, bid in enumerate(("9", "12", "10"))
     )
-    found = read_recording(write(tmp_path, QUOTES, good, crossed), "X")
-    assert (len(found), problems(found)) == (1, [(3, True)])
+    found = read_recording(write(tmp_path, QUOTES, good, crossed, locked), "COIN-USD")
+    assert (len(found), problems(found)) == (3, [(3, True)])
     assert "bid 12 above ask 10" in found.problems[0].what
+    venue = SimulatedExchange(ExchangeConfig((spot("COIN-USD", "Coin"),)))
+    reasons = []
+    for number, event in enumerate(found):
+        venue.apply(event)
+        reasons.append(venue.submit(Order.market("COIN-USD", Side.BUY, "1"), f"t{number}").reason)
+    assert reasons == [None, Refusal.CROSSED_MARKET_DATA, None]
+
+
+def test_a_crossed_best_of_a_stream_is_told_and_delivered_where_the_best_is_asked_for(tmp_path: Path) -> None:
+    lines = stream()
+    row = '{"data":{"s":"BTCUSDT","u":1,"b":"12","B":"1","a":"11","A":"1"}}'
+    lines.insert(200, f"{lines[200].split(' ')[0]} {row}")
+    path = write(tmp_path, *lines)
+    found = read_recording(path, quotes=True)
+    assert (len(found), problems(found)) == (
+        len(read_recording(write(tmp_path, *stream(), name="x"), quotes=True)) + 1,
+        [(201, True)],
+    )
+    assert problems(read_recording(path)) == [(201, False)]
 
 
 def test_bytes_that_are_no_text_cost_their_line(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(f"{BARS}\n{bar(0)}\n".encode() + b"\xff\xfe\x00\n" + f"{bar(1)}\n".encode())
     found = read_recording(path, "X")
-    assert (len(found), problems(found)) == (2, [(3, True)])
+    assert (len(found), problems(found)) == (2, [(3, False)])
 
 
 def test_a_gzip_that_is_cut_gives_what_is_whole(tmp_path: Path) -> None:
@@ -126,28 +150,75 @@ def test_a_gzip_that_is_cut_gives_what_is_whole(tmp_path: Path) -> None:
     path.write_bytes(packed[: len(packed) // 2])
     found = read_recording(path, "X")
     assert 100 < len(found) < 1000
-    assert problems(found) == [(len(found) + 2, True)]
+    assert problems(found) == [(len(found) + 2, False)]
     assert "cut short" in found.problems[0].what
 
 
 def test_a_mixed_utc_offset_is_read_right_and_told(tmp_path: Path) -> None:
     rows = [f"2024-10-25T15:00:00{zone},1,3,1,2,10" for zone in ("+02:00", "+01:00")]
     found = read_recording(write(tmp_path, BARS, *rows), "X")
-    assert problems(found) == [(3, False)]
+    assert problems(found) == [(3, True)]
+    assert found.problems[0].kind == "doubtful"
     assert found.events[1].ts_ns - found.events[0].ts_ns == 3_600_000_000_000
 
 
-def test_dirty_yahoo_files_are_read_whole_with_what_is_odd_told() -> None:
+def test_dirty_yahoo_files_are_read_with_what_is_odd_told_and_a_wrong_unit_left_out() -> None:
     hourly = read_recording(DATA / "ASAI-L-1h-bad-unit.csv", "ASAI.L")
-    assert (hourly.format, len(hourly)) == ("yahoo", 20)
-    assert problems(hourly) == [(13, False), (14, False), (19, False)]
+    assert (hourly.format, len(hourly)) == ("yahoo", 19)
+    assert [(row.line, row.kind) for row in hourly.problems] == [(13, "left_out"), (19, "doubtful")]
+    assert "wrong unit" in hourly.problems[0].what
     assert "UTC offset changes from +01:00 to +00:00" in hourly.problems[-1].what
     assert hourly.events[0].ts_ns - hourly.events[0].start_ns == 3_600_000_000_000
     daily = read_recording(DATA / "AET-L-1d-100x-error.csv", "AET.L")
     stamps = [event.ts_ns for event in daily]
-    assert (len(daily), stamps) == (23, sorted(stamps))
+    assert (len(daily), stamps) == (14, sorted(stamps))
+    assert {event.close < 1 for event in daily if isinstance(event, BarEvent)} == {True}
     assert "newest to oldest" in daily.problems[0].what
-    assert ["wrong unit" in problem.what for problem in daily.problems[1:]] == [True, True]
+    assert [(row.line, row.kind) for row in daily.problems] == [
+        (2, "doubtful"), *((line, "left_out") for line in range(12, 21)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("closes", "left_out", "doubtful"),
+    [
+        ((50, 51, 5100, 50, 49), [4], []),
+        ((50, 51, "0.5", 50, 49), [4], []),
+        ((5000, 50, 51, 50, 49), [], [3]),  # there is nothing before it to judge it by
+        ((50, 51, 50, 5000, 5100), [], [5]),  # it never comes back: a split, as far as one can tell
+        ((5000, 50, 51, 5200, 50), [5], [3]),
+        ((50, 51, 5, 50, 49), [], [4, 5]),  # ten to one, twice
+        ((50, 51, 700, 50, 49), [], [4, 5]),
+    ],
+)
+def test_a_row_a_hundredfold_off_both_neighbours_is_left_out_and_a_split_kept(
+    tmp_path: Path, closes: tuple[object, ...], left_out: list[int], doubtful: list[int]
+) -> None:
+    rows = [bar(minute, f"{c},{c},{c},{c},10") for minute, c in enumerate(closes)]
+    found = read_recording(write(tmp_path, BARS, *rows), "X")
+    told = {
+        kind: [row.line for row in found.problems if row.kind == kind]
+        for kind in ("left_out", "doubtful", "unreadable")
+    }
+    assert told == {"left_out": left_out, "doubtful": doubtful, "unreadable": []}
+    assert len(found) == len(closes) - len(left_out)
+
+
+def test_quotes_in_another_unit_are_left_out(tmp_path: Path) -> None:
+    rows = [
+        f"2024-01-02T00:0{minute}:00Z,{b},{b},{b},{b},5,{a},{a},{a},{a},6"
+        for minute, (b, a) in enumerate(((9, 10), (900, 1000), (9, 10), ("0.09", "0.10"), (9, 10)))
+    ]
+    found = read_recording(write(tmp_path, QUOTES, *rows), "X")
+    assert [(row.line, row.kind) for row in found.problems] == [(3, "left_out"), (5, "left_out")]
+    assert len(found) == 3
+
+
+def test_a_bar_with_one_price_in_another_unit_is_left_out(tmp_path: Path) -> None:
+    rows = [bar(0, "50,51,50,50,1"), bar(1, "50,51,0.5,50,1"), bar(2, "50,51,50,50,1")]
+    found = read_recording(write(tmp_path, BARS, *rows), "X")
+    assert [(row.line, row.kind) for row in found.problems] == [(3, "left_out")]
+    assert "low 0.5" in found.problems[0].what
 
 
 def test_the_length_of_a_bar_is_told_from_the_stamps(tmp_path: Path) -> None:
@@ -213,7 +284,7 @@ def test_a_lost_depth_frame_is_told_and_the_old_book_forgotten(tmp_path: Path) -
     lost = depth[6]
     found = read_recording(write(tmp_path, *lines[:lost], *lines[lost + 1 :]))
     whole = read_recording(write(tmp_path, *lines))
-    assert problems(found) == [(depth[7], False)]
+    assert problems(found) == [(depth[7], True)]
     assert "jump" in found.problems[0].what
     emptied = [event for event in found if isinstance(event, SnapshotEvent) and not event.bids]
     assert len(emptied) == 1
@@ -250,7 +321,7 @@ def test_a_bad_frame_is_named_and_costs_only_itself(tmp_path: Path, bad: str, wh
     at = 200
     lines.insert(at, bad.replace("{ns}", lines[at].split(" ")[0]))
     found = read_recording(write(tmp_path, *lines))
-    assert (len(found), problems(found)) == (whole, [(at + 1, True)])
+    assert (len(found), problems(found)) == (whole, [(at + 1, False)])
     assert what in found.problems[0].what
 
 
