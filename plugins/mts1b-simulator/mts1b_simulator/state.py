@@ -7,6 +7,7 @@ neither reads the other. Displayed depth is not kept: after a restart our orders
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +27,8 @@ APPLICATION_ID = 0x6D747376
 MIGRATIONS = (
     """
     CREATE TABLE epochs (
-        number INTEGER PRIMARY KEY, opened_ns INTEGER NOT NULL, closed_ns INTEGER, settings TEXT NOT NULL,
-        counters TEXT NOT NULL
+        number INTEGER PRIMARY KEY, identity TEXT NOT NULL, opened_ns INTEGER NOT NULL, closed_ns INTEGER,
+        settings TEXT NOT NULL, counters TEXT NOT NULL
     );
     CREATE TABLE accounts (
         epoch INTEGER NOT NULL REFERENCES epochs, account_id TEXT NOT NULL, body TEXT NOT NULL,
@@ -79,6 +80,9 @@ class VenueState:
             path, kind=APPLICATION_ID, migrations=MIGRATIONS, what="a simulated venue's state"
         )
         self._open = False
+        #: The present epoch's random name (8 hex digits), so that a file that was lost, emptied or replaced
+        #: shows; "" before it is open and in memory.
+        self.identity = ""
 
     @property
     def durable(self) -> bool:
@@ -90,6 +94,7 @@ class VenueState:
         if self._lock is not None:
             self._lock.acquire("the simulated venue's state")
         try:
+            self._refuse_emptied()
             self._store.open()
             self._open = True
             found = self._store.run_now(_load)
@@ -97,25 +102,36 @@ class VenueState:
                 self._begin(exchange, 1)
                 return False
             restore(exchange, found)
+            self.identity = found["identity"] if self.durable else ""
         except BaseException:
             self.close()
             raise
         return True
 
+    def _refuse_emptied(self) -> None:
+        if self.path is not None and self.path.is_file() and not self.path.stat().st_size:
+            raise StateCorrupted(
+                f"{self.path} is there but holds 0 bytes: what the venue kept is lost. It was left as it is.",
+                next_step="restore a backup; or delete the file to begin anew, without what it held",
+            )
+
     def _begin(self, exchange: SimulatedExchange, number: int) -> None:
         exchange.recorder.epoch = number
-        opened = (number, exchange.now_ns, json.dumps(settings_of(exchange)), _counters(exchange))
+        identity = secrets.token_hex(4)
+        opened = (number, identity, exchange.now_ns, json.dumps(settings_of(exchange)), _counters(exchange))
         rows = self.encode(exchange, Changes())
         rows.accounts = [(number, a.account_id, json.dumps(a.dump())) for a in exchange.accounts.values()]
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("UPDATE epochs SET closed_ns = ? WHERE closed_ns IS NULL", (exchange.now_ns,))
             connection.execute(
-                "INSERT INTO epochs (number, opened_ns, settings, counters) VALUES (?, ?, ?, ?)", opened
+                "INSERT INTO epochs (number, identity, opened_ns, settings, counters) VALUES (?, ?, ?, ?, ?)",
+                opened,
             )
             _write(connection, rows)
 
         self._store.run_now(work)
+        self.identity = identity if self.durable else ""
 
     def reset(self, exchange: SimulatedExchange) -> int:
         """Archive the present epoch under its number and begin the next with a fresh exchange, in one commit.
@@ -190,7 +206,9 @@ def _write(connection: sqlite3.Connection, rows: Rows) -> None:
 
 
 def _load(connection: sqlite3.Connection) -> dict[str, Any] | None:
-    row = connection.execute("SELECT number, settings, counters FROM epochs ORDER BY number DESC").fetchone()
+    row = connection.execute(
+        "SELECT number, settings, counters, identity FROM epochs ORDER BY number DESC"
+    ).fetchone()
     if row is None:
         return None
     epoch = row[0]
@@ -205,6 +223,7 @@ def _load(connection: sqlite3.Connection) -> dict[str, Any] | None:
     try:
         return {
             "epoch": epoch,
+            "identity": row[3],
             "settings": json.loads(row[1]),
             "counters": json.loads(row[2]),
             "accounts": bodies("accounts", "account_id"),
