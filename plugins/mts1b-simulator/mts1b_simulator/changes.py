@@ -80,6 +80,10 @@ class Recorder:
         self.changes.orders[order.order_id] = order
         self.changes.reports.append(_new(Report, (self.report_count, kind, now_ns, order.look(), fill)))
 
+    def changed(self, order: WorkingOrder) -> None:
+        """Note that something of an order changed that no report tells."""
+        self.changes.orders[order.order_id] = order
+
     def drain(self) -> Changes:
         """Return what changed and start anew."""
         changes, self.changes = self.changes, Changes()

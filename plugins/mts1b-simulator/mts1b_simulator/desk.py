@@ -114,7 +114,7 @@ class OrderDesk:
         order.market, order.account = market, account
         if not market.instrument.tradable:
             return Refusal.NOT_TRADABLE, f"{terms.symbol} is not open for trading"
-        ends_ns = market.calendar.end_of_session(terms.session, now_ns)
+        ends_ns = market.session_end(terms.session, now_ns)
         if ends_ns is None:
             return Refusal.MARKET_CLOSED, f"{terms.symbol} is closed for {terms.session} orders"
         problem = read_terms(order, market, terms)
@@ -306,7 +306,7 @@ class OrderDesk:
         problem = _unchangeable(order, changes)
         if problem:
             return problem
-        ends_ns = market.calendar.end_of_session(old.session, now_ns)
+        ends_ns = market.session_end(old.session, now_ns)
         if ends_ns is None:
             return Refusal.MARKET_CLOSED, f"{old.symbol} is closed for {old.session} orders"
         terms = old.model_copy(update=changes.given())

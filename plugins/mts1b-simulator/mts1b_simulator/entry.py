@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from mts1b_brokers_core.foundation.base import plain
-from mts1b_brokers_core.foundation.orders import Order, OrderType, PositionEffect, TimeInForce, TriggerBy
+from mts1b_brokers_core.foundation.base import LEDGER, plain
+from mts1b_brokers_core.foundation.orders import (
+    Order,
+    OrderType,
+    PositionEffect,
+    Side,
+    TimeInForce,
+    TriggerBy,
+)
 
 from .market import Market
 from .orders import Refusal
+from .units import from_units
 from .working import WorkingOrder
 
 Problem = tuple[Refusal, str]
@@ -90,8 +98,19 @@ def notional_problem(market: Market, value: Decimal) -> Problem | None:
 
 def short_of(order: WorkingOrder, currency: str, amount: Decimal, available: Decimal) -> Problem:
     """Word the refusal for want of funds."""
+    account = order.account
+    if order.terms.side is Side.SELL and currency == order.market.base:
+        held = from_units(account.total[currency], order.market.base_digits)
+        has = plain(held) if held else "none"
+        if held and available != held:
+            has += f", {plain(LEDGER.subtract(held, available))} of it for open orders"
+        return (
+            Refusal.INSUFFICIENT_FUNDS,
+            f"selling more than is held is not offered: the order needs {plain(amount)} {currency}; "
+            f"{account.account_id} holds {has}",
+        )
     return (
         Refusal.INSUFFICIENT_FUNDS,
         f"the order needs {plain(amount)} {currency} with its fee; {plain(available)} is available in "
-        f"{order.account.account_id}",
+        f"{account.account_id}",
     )

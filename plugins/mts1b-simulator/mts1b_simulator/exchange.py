@@ -18,6 +18,7 @@ from mts1b_brokers_core.foundation.orders import Order, OrderChanges
 from mts1b_brokers_core.platform.clock import from_ns
 
 from .accounts import BalanceView, CashAccount, PositionView
+from .bars import BarMatcher
 from .book import BUY, SELL, SelfTradePolicy
 from .changes import Changes, Recorder
 from .commands import CancelAllCommand, CancelCommand, Command, ReplaceCommand, Reply, SubmitCommand
@@ -26,10 +27,9 @@ from .feeds import BarEvent, MarketEvent, TradeEvent
 from .fees import DEFAULT_FEES, FeeRule, rule_for
 from .fill_models import fill_model
 from .market import Market, ledger_digits
-from .matching import Matcher
 from .orders import CancelReply, ReplaceReply, SubmitReply, VenueFill, VenueOrder
 from .settlement import Settlement
-from .units import decimals, from_units, to_units
+from .units import at_least_one, decimals, from_units, to_units
 from .working import WorkingOrder
 
 #: The default age beyond which quotes fill nothing: five minutes, as recordings have a quote a minute.
@@ -86,7 +86,7 @@ class SimulatedExchange:
                 account.total[currency] = to_units(amount, self.digits[currency])
         model = fill_model(config.fill_model)
         settlement = Settlement(self.recorder, model.name)
-        self._matcher = Matcher(
+        self._matcher = BarMatcher(
             model, config.self_trade, settlement, self.recorder,
             stale_after_ns=config.stale_after_ns, digits=self.digits, participation=config.participation,
         )  # fmt: skip
@@ -124,7 +124,7 @@ class SimulatedExchange:
         if isinstance(event, TradeEvent):
             market.last = event.price
         elif isinstance(event, BarEvent):
-            market.has_bars, market.last_bar, market.last = True, event, event.close
+            market.take_bar(event)
         else:
             market.show(event)
 
@@ -297,8 +297,12 @@ class SimulatedExchange:
         )  # fmt: skip
 
     def order_book(self, symbol: str, depth: int = 10) -> OrderBook | None:
-        """Return up to `depth` levels a side, our orders included, or None where nothing is known yet."""
+        """Return up to `depth` levels a side, our orders included, or None where nothing is known yet.
+
+        Raises `InvalidInput` for a depth below 1.
+        """
         market = self.market(symbol)
+        at_least_one("depth", depth)
         sides: list[tuple[BookLevel, ...]] = []
         for side in (BUY, SELL):
             rows = market.book.levels(side, depth)

@@ -11,6 +11,7 @@ from mts1b_brokers_core.foundation.market_data import Bar, Trade
 from mts1b_brokers_core.platform.clock import from_ns, to_ns
 
 from .feeds import BarEvent, TradeEvent
+from .units import at_least_one
 
 MINUTE_NS = 60_000_000_000
 
@@ -71,13 +72,15 @@ class History:
         )  # fmt: skip
 
     def trades(self, limit: int) -> list[Trade]:
-        """Return the last prints, oldest first."""
+        """Return the last prints, oldest first. Raises `InvalidInput`."""
+        at_least_one("limit", limit)
         return [trade_of(event) for event in list(self._trades)[-limit:]]
 
     def bars(
         self, interval: timedelta, now_ns: int, start: datetime | None, end: datetime | None, limit: int
     ) -> list[Bar]:
         """Return finished bars, oldest first, the last `limit` of them. Raises `InvalidInput`."""
+        at_least_one("limit", limit)
         width = interval // timedelta(microseconds=1) * 1000
         rows = list(self._bars)
         if self._building is not None and self._building.ts_ns <= now_ns:
@@ -101,4 +104,4 @@ class History:
                 merged.append(row._replace(start_ns=begin, ts_ns=begin + width))
         first, until = to_ns(start) if start else 0, min(now_ns, to_ns(end) if end else now_ns)
         found = [bar_of(row) for row in merged if row.start_ns >= first and row.ts_ns <= until]
-        return found[-limit:] if limit else []
+        return found[-limit:]

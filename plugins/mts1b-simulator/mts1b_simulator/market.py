@@ -7,13 +7,13 @@ from heapq import heappop, heappush
 
 from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.instruments import Instrument
-from mts1b_brokers_core.foundation.orders import TriggerBy
+from mts1b_brokers_core.foundation.orders import Session, TriggerBy
 
 from .book import BUY, SELL, Book
 from .feeds import BarEvent, DeltaEvent, PriceLevel, QuoteEvent, SnapshotEvent
 from .fees import FeeMeter, FeeRule
 from .orders import Refusal
-from .sessions import Calendar
+from .sessions import DAY_NS, Calendar
 from .units import Grid, base_asset, common_increment, decimals, to_units
 from .working import WorkingOrder
 
@@ -22,10 +22,10 @@ class Market:
     """An instrument, its book and its feed. Prices in ticks, quantities in lots, money in ledger units."""
 
     __slots__ = (
-        "_bands", "base", "book", "calendar", "fee_digits", "full_depth", "has_bars", "instrument", "last",
-        "last_bar", "last_book_ns", "least_lots", "least_value", "lot_units", "lots", "meter", "most_lots",
-        "most_value", "partial", "quote", "quote_digits", "rule", "stops", "ticks", "unplaced", "value_unit",
-        "waiting",
+        "_bands", "bar_width", "base", "base_digits", "book", "calendar", "crossed_top", "fee_digits",
+        "full_depth", "has_bars", "instrument", "last", "last_bar", "last_book_ns", "least_lots",
+        "least_value", "lot_units", "lots", "meter", "most_lots", "most_value", "partial", "quote",
+        "quote_digits", "rule", "stops", "taking", "ticks", "unplaced", "value_unit", "waiting",
     )  # fmt: skip
 
     def __init__(self, instrument: Instrument, rule: FeeRule, digits: dict[str, int]) -> None:
@@ -39,7 +39,8 @@ class Market:
         lot_value = instrument.notional(instrument.quantity_increment, self.ticks.increment)
         #: Ledger units of quote currency in one lot at one tick, and of base in one lot.
         self.value_unit = to_units(lot_value, self.quote_digits)
-        self.lot_units = to_units(instrument.quantity_increment, digits[self.base])
+        self.base_digits = digits[self.base]
+        self.lot_units = to_units(instrument.quantity_increment, self.base_digits)
         currency = {"quote": self.quote, "base": self.base}.get(rule.currency, rule.currency)
         self.fee_digits = digits[currency]
         self.meter = FeeMeter(
@@ -58,13 +59,19 @@ class Market:
         self.full_depth = False
         #: True where the book lost a frame: a level it doesn't show may be there all the same.
         self.partial = False
+        #: True while the last quote was crossed: its levels may hide that, by rounding or for want of sizes.
+        self.crossed_top = False
         self.has_bars = False
+        #: The length of the shortest bar so far (ns), 0 before any.
+        self.bar_width = 0
         self.last_book_ns: int | None = None
         self.last: Decimal | None = None
         self.last_bar: BarEvent | None = None
         self.stops: dict[tuple[TriggerBy, int], list[tuple[int, int, WorkingOrder]]] = {}
         #: Market-like orders that work until they fill: triggered stops, and market orders on bars alone.
         self.waiting: list[WorkingOrder] = []
+        #: Limits on bars alone that were beyond the last close: takers until a bar leaves them behind.
+        self.taking: list[WorkingOrder] = []
         #: Resting orders whose queue the feed has not shown yet, nearest to the market first.
         self.unplaced: dict[int, list[tuple[int, int, WorkingOrder]]] = {BUY: [], SELL: []}
         self._bands = bool(instrument.price_bands)
@@ -87,6 +94,7 @@ class Market:
         self.last_book_ns = event.ts_ns
         book = self.book
         if isinstance(event, QuoteEvent):
+            self.crossed_top = event.bid is not None and event.ask is not None and event.bid > event.ask
             if self.full_depth:
                 return  # the book is known in more detail than a quote tells
             _show_best(self, BUY, event.bid, event.bid_size, event.event_id)
@@ -98,7 +106,7 @@ class Market:
             if type(event) is SnapshotEvent:
                 book.bids.clear_depth()
                 book.asks.clear_depth()
-                self.full_depth = True
+                self.full_depth, self.crossed_top = True, False
                 self.partial = not (event.bids or event.asks)
             self._show_levels(BUY, event.bids, event)
             self._show_levels(SELL, event.asks, event)
@@ -197,7 +205,7 @@ class Market:
                 f"the last quote of {symbol} is {age / 1e9:.1f} s old; nothing fills from quotes older than "
                 f"{stale_after_ns / 1e9:.1f} s",
             )
-        if self.book.crossed:
+        if self.crossed:
             return (
                 Refusal.CROSSED_MARKET_DATA,
                 f"the quotes of {symbol} are crossed: the bid is above the ask",
@@ -208,6 +216,51 @@ class Market:
     def bars_only(self) -> bool:
         """True where the feed has shown bars and never a quote or a book."""
         return self.has_bars and self.last_book_ns is None
+
+    @property
+    def crossed(self) -> bool:
+        """True where the displayed bid is above the displayed ask: nothing fills."""
+        return self.crossed_top or self.book.crossed
+
+    # --- bars ------------------------------------------------------------------------------------
+
+    def take_bar(self, bar: BarEvent) -> None:
+        """Note a finished bar."""
+        width = bar.ts_ns - bar.start_ns
+        self.bar_width = min(self.bar_width or width, width)
+        self.has_bars, self.last_bar, self.last = True, bar, bar.close
+
+    def beyond_close(self, side: int, limit: int) -> bool:
+        """True where only bars are known and a limit (ticks) reaches the last one's close."""
+        if not self.bars_only or self.last_bar is None:
+            return False
+        close = self.last_bar.close
+        return limit >= self.ticks.floor(close) if side > 0 else limit <= self.ticks.ceiling(close)
+
+    @property
+    def daily(self) -> bool:
+        """True where the feed has shown nothing finer than bars of a day: no hour can be checked."""
+        return self.bars_only and self.bar_width >= DAY_NS
+
+    def session_end(self, wanted: Session, ns: int) -> int | None:
+        """Return when the session an order asks for ends (ns), or None where it is closed now.
+
+        On daily data it is never closed: the order is for the session under way or the next, and that
+        ends with its bar.
+        """
+        if not self.daily or self.calendar.continuous or self.last_bar is None:
+            return self.calendar.end_of_session(wanted, ns)
+        end = self.calendar.next_end(wanted, ns)
+        if end is None:
+            return None
+        known = self.last_bar.ts_ns
+        return known + -(-(end - known) // self.bar_width) * self.bar_width
+
+    def began_ns(self, bar: BarEvent) -> int:
+        """Return when trading in a bar began: one of a day or more begins with its first session."""
+        if bar.ts_ns - bar.start_ns < DAY_NS:
+            return bar.start_ns
+        return self.calendar.next_open(Session.REGULAR, bar.start_ns, bar.ts_ns)
 
     # --- stops -----------------------------------------------------------------------------------
 

@@ -1,10 +1,9 @@
-"""How orders fill: by taking displayed depth, by prints, by bars; and how stops come alive."""
+"""How orders fill by taking displayed depth and by prints, and how stops come alive."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from decimal import Decimal
 
 from mts1b_brokers_core.foundation.orders import Liquidity, OrderStatus, OrderType, TimeInForce, TriggerBy
 
@@ -27,7 +26,7 @@ class Matcher:
 
     def __init__(
         self, model: FillModel, policy: SelfTradePolicy, settlement: Settlement, recorder: Recorder,
-        *, stale_after_ns: int, digits: dict[str, int], participation: Decimal,
+        *, stale_after_ns: int, digits: dict[str, int],
     ) -> None:  # fmt: skip
         self._model = model
         self._policy = policy
@@ -35,7 +34,6 @@ class Matcher:
         self._recorder = recorder
         self._stale_after_ns = stale_after_ns
         self._digits = digits
-        self._share = participation.as_integer_ratio()
 
     # --- the end of an order -----------------------------------------------------------------------
 
@@ -54,11 +52,13 @@ class Matcher:
         return market.data_problem(now_ns, self._stale_after_ns)
 
     def would_take(self, order: WorkingOrder) -> bool:
-        """True where the limit reaches what the other side shows now."""
+        """True where the limit reaches what the other side shows now, or on bars alone the last close."""
         assert order.limit is not None
-        return next(
-            order.market.book.takeable(order, order.limit, SelfTradePolicy.CANCEL_OLDEST), None
-        ) is not None or (self._meets_own(order))
+        takeable = order.market.book.takeable(order, order.limit, SelfTradePolicy.CANCEL_OLDEST)
+        return (
+            next(takeable, None) is not None or self._meets_own(order)
+            or order.market.beyond_close(order.side, order.limit)
+        )  # fmt: skip
 
     def _meets_own(self, order: WorkingOrder) -> bool:
         other = order.market.book.side(-order.side)
@@ -134,7 +134,7 @@ class Matcher:
         market.last = event.price
         printed = market.lots.floor(event.quantity)
         book = market.book
-        if printed and (book.bids.keys or book.asks.keys) and not book.crossed:
+        if printed and (book.bids.keys or book.asks.keys) and not market.crossed:
             left = printed - self._fill_side(market, BUY, high, low, printed, 0, event)
             if left:
                 self._fill_side(market, SELL, low, high, printed, printed - left, event)
@@ -150,7 +150,7 @@ class Matcher:
         strictly better: two roundings of one price, so that off-grid prints never gain us a tick.
         """
         before = taken
-        for order in _reached(market, side, at):
+        for order in reached_by(market, side, at):
             if not market.calendar.is_open(order.terms.session, event.ts_ns):
                 continue
             through = beyond < order.price if side > 0 else beyond > order.price
@@ -171,11 +171,14 @@ class Matcher:
             })  # fmt: skip
         return taken - before
 
-    def _fill_resting(self, order: WorkingOrder, lots: int, now_ns: int, evidence: dict[str, str]) -> None:
+    def _fill_resting(
+        self, order: WorkingOrder, lots: int, now_ns: int, evidence: dict[str, str], at: int | None = None
+    ) -> None:
         ahead, lots_of = order.ahead_at_acceptance, order.market.lots
         evidence["queue_ahead"] = "not displayed" if ahead is None else str(lots_of.decimal(ahead))
         order.market.book.fill(order, lots)
-        self._settlement.fill(order, order.price, lots, Liquidity.MAKER, now_ns, evidence)
+        liquidity = Liquidity.TAKER if order.taking else Liquidity.MAKER
+        self._settlement.fill(order, order.price if at is None else at, lots, liquidity, now_ns, evidence)
 
     # --- quotes --------------------------------------------------------------------------------------
 
@@ -186,7 +189,7 @@ class Matcher:
             self._touch(market, SELL, now_ns)
         if market.waiting:
             self._work_waiting(market, now_ns)
-        if market.stops and not market.book.crossed:
+        if market.stops and not market.crossed:
             bid, ask = market.book.market_best(BUY), market.book.market_best(SELL)
             self._quote_triggers(market, bid, ask, now_ns)
 
@@ -202,12 +205,12 @@ class Matcher:
         """Fill resting orders from opposite displayed depth at or through their limit, using it up."""
         book = market.book
         other = book.side(-side)
-        if book.crossed:
+        if market.crossed:
             return
         while other.depth_keys:
             key = other.depth_keys[-1]
             order = next(
-                (o for o in _reached(market, side, key * other.sign)
+                (o for o in reached_by(market, side, key * other.sign)
                  if market.calendar.is_open(o.terms.session, now_ns)), None,
             )  # fmt: skip
             if order is None:
@@ -229,6 +232,8 @@ class Matcher:
 
     def _come_alive(self, stops: list[WorkingOrder], now_ns: int, bar: BarEvent | None = None) -> None:
         for order in stops:
+            # What is displayed may be of a moment within the bar, when the order still slept.
+            fresh = bar is None or (order.market.last_book_ns or 0) >= bar.ts_ns
             calendar, session = order.market.calendar, order.terms.session
             open_then = calendar.is_open(session, now_ns) if bar is None else (
                 calendar.meets(session, bar.start_ns, bar.ts_ns)
@@ -237,14 +242,15 @@ class Matcher:
                 order.market.add_stop(order)
                 continue
             order.triggered, order.updated_ns = True, now_ns
+            order.accepted_ns = now_ns  # live from here: the bar under way is not for it
             self._recorder.report(ReportKind.TRIGGERED, order, now_ns)
             if order.terms.order_type is OrderType.STOP:
                 order.market.waiting.append(order)
-                self._work(order, now_ns)
+                if fresh:
+                    self._work(order, now_ns)
                 order.market.waiting = [o for o in order.market.waiting if o.open]
             else:
-                order.accepted_ns = now_ns  # live from here: the bar under way is not for it
-                self.work_limit(order, now_ns)
+                self.work_limit(order, now_ns, fresh=fresh)
 
     def _work_waiting(self, market: Market, now_ns: int) -> None:
         for order in market.waiting:
@@ -275,8 +281,11 @@ class Matcher:
         self._settlement.hold(order, amounts)
         return True
 
-    def work_limit(self, order: WorkingOrder, now_ns: int) -> None:
-        """Let a live limit order take what it reaches, then rest or end as its time in force says."""
+    def work_limit(self, order: WorkingOrder, now_ns: int, *, fresh: bool = True) -> None:
+        """Let a live limit order take what it reaches, then rest or end as its time in force says.
+
+        `fresh=False` leaves what is displayed alone.
+        """
         assert order.limit is not None
         market, force = order.market, order.terms.time_in_force
         if order.terms.post_only and self.would_take(order):
@@ -284,13 +293,11 @@ class Matcher:
             return
         other = market.book.side(-order.side)
         reached = bool(other.depth_keys) and other.depth_keys[-1] >= order.limit * other.sign
-        displayed = reached and self.data_problem(market, now_ns) is None
+        displayed = fresh and reached and self.data_problem(market, now_ns) is None
         if not displayed and not self._meets_own(order) and force is not TimeInForce.IOC and (
             force is not TimeInForce.FOK
         ):  # fmt: skip
-            order.price = order.limit
-            market.book.rest(order)
-            market.place(order)
+            self._rest(order, order.limit)
             return
         if force is TimeInForce.FOK:
             plan = self.plan(order, order.limit, order.remaining, displayed=displayed)
@@ -302,72 +309,21 @@ class Matcher:
         elif order.remaining and force in (TimeInForce.IOC, TimeInForce.FOK):
             self.end(order, OrderStatus.CANCELED, now_ns, Refusal.NO_LIQUIDITY, REST_CANCELED_WORDS)
         elif order.remaining:
-            order.price = order.limit
-            market.book.rest(order)
-            market.place(order)
+            self._rest(order, order.limit)
 
-    # --- bars ----------------------------------------------------------------------------------------
-
-    def on_bar(self, market: Market, bar: BarEvent) -> None:
-        """Fill from a finished bar, by pessimistic rules.
-
-        Only orders accepted before the bar began take part. A resting limit fills, at its limit, where
-        the bar went strictly through it. Without any quotes, market orders and triggered stops fill at
-        the bar's worst price for them. All of these together get at most the bar's volume times the
-        participation.
-        """
-        market.has_bars, market.last_bar, market.last = True, bar, bar.close
-        full = market.lots.floor(bar.volume)
-        budget = full if self._model.fills_on_bar_touch else full * self._share[0] // self._share[1]
-        if market.stops:
-            buys = market.reached(TriggerBy.LAST, BUY, market.ticks.floor(bar.high), since_ns=bar.start_ns)
-            sells = market.reached(TriggerBy.LAST, SELL, market.ticks.ceiling(bar.low), since_ns=bar.start_ns)
-            self._come_alive([*buys, *sells], bar.ts_ns, bar)
-        if market.waiting and market.bars_only:
-            for order in market.waiting:
-                if order.open and order.accepted_ns <= bar.start_ns:
-                    budget -= self._fill_at_worst(order, bar, budget)
-            market.waiting = [order for order in market.waiting if order.open]
-        for side, extreme in ((BUY, bar.low), (SELL, bar.high)):
-            if market.book.side(side).keys:
-                budget -= self._fill_from_bar(market, side, bar, extreme, budget)
-
-    def _fill_at_worst(self, order: WorkingOrder, bar: BarEvent, budget: int) -> int:
+    @staticmethod
+    def _rest(order: WorkingOrder, limit: int) -> None:
+        """Let what remains rest; on bars alone one beyond the last close is a taker until a bar tells."""
         market = order.market
-        lots = min(order.remaining, budget)
-        if lots <= 0 or not market.calendar.meets(order.terms.session, bar.start_ns, bar.ts_ns):
-            return 0
-        worst = market.ticks.ceiling(bar.high) if order.side == BUY else market.ticks.floor(bar.low)
-        if not self._fund(order, [(worst, lots)], bar.ts_ns):
-            return 0
-        order.remaining -= lots
-        self._settlement.fill(order, worst, lots, Liquidity.TAKER, bar.ts_ns, {
-            "rule": "the worst price of a whole bar", "market_event": bar.event_id,
-            "bar_volume": str(bar.volume),
-        })  # fmt: skip
-        return lots
-
-    def _fill_from_bar(self, market: Market, side: int, bar: BarEvent, extreme: Decimal, budget: int) -> int:
-        low, high = market.ticks.floor(extreme), market.ticks.ceiling(extreme)
-        at, beyond, used = (high, low, 0) if side == BUY else (low, high, 0)
-        for order in _reached(market, side, at):
-            if used >= budget:
-                break
-            through = (order.price - beyond) * side > 0
-            if order.accepted_ns > bar.start_ns or not (through or self._model.fills_on_bar_touch):
-                continue
-            if not market.calendar.meets(order.terms.session, bar.start_ns, bar.ts_ns):
-                continue
-            lots = min(order.remaining, budget - used)
-            used += lots
-            self._fill_resting(order, lots, bar.ts_ns, {
-                "rule": "a whole bar went through the limit" if through else "a bar touched the limit",
-                "market_event": bar.event_id, "bar_extreme": str(extreme), "bar_volume": str(bar.volume),
-            })  # fmt: skip
-        return used
+        order.price = limit
+        market.book.rest(order)
+        market.place(order)
+        order.taking = market.beyond_close(order.side, limit)
+        if order.taking and order not in market.taking:
+            market.taking.append(order)
 
 
-def _reached(market: Market, side: int, at: int) -> Iterator[WorkingOrder]:
+def reached_by(market: Market, side: int, at: int) -> Iterator[WorkingOrder]:
     """Iterate over the orders of a side that a price reaches, by price, then time; they may fill now."""
     book_side = market.book.side(side)
     keys = book_side.keys

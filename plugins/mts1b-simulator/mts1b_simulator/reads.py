@@ -68,11 +68,11 @@ class VenueReads:
         return (await self._read()).quote(symbol)
 
     async def order_book(self, symbol: str, depth: int = 10) -> OrderBook | None:
-        """Return the book, or None where nothing is known yet. Raises `UnknownInstrument`."""
+        """Return the book, or None where nothing is known yet. Raises `UnknownInstrument`, `InvalidInput`."""
         return (await self._read()).order_book(symbol, depth)
 
     async def trades(self, symbol: str, limit: int = 100) -> list[Trade]:
-        """Return the last prints, oldest first. Raises `UnknownInstrument`."""
+        """Return the last prints, oldest first. Raises `UnknownInstrument`, `InvalidInput`."""
         (await self._read()).market(symbol)
         return self._history[symbol].trades(limit)
 

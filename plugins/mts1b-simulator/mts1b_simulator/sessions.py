@@ -49,6 +49,19 @@ class Calendar:
         # The extended day goes on where one session follows another at once.
         return self.end_of_session(wanted, end) or end if wanted is Session.EXTENDED else end
 
+    def next_open(self, wanted: Session, start_ns: int, end_ns: int) -> int:
+        """Return the first moment of such a session in [start, end), or the start where there is none."""
+        ns = start_ns
+        while self._sessions and ns < end_ns:
+            if self.end_of_session(wanted, ns) is not None:
+                return ns
+            ns = self._until
+        return start_ns
+
+    def next_end(self, wanted: Session, ns: int) -> int | None:
+        """Return when the session under way, or else the next within nine days, ends; None without any."""
+        return self.end_of_session(wanted, self.next_open(wanted, ns, ns + 9 * DAY_NS))
+
     def is_open(self, wanted: Session, ns: int) -> bool:
         """Say whether an order for that session may trade now."""
         return not self._sessions or self.end_of_session(wanted, ns) is not None

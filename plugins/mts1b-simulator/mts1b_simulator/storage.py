@@ -17,7 +17,7 @@ from .working import WorkingOrder
 _PLAIN = (
     "number", "order_id", "token", "owner", "quantity", "filled", "value", "limit", "stop", "cap",
     "fee_numerator", "fee_charged", "triggered", "words", "created_ns", "updated_ns", "accepted_ns",
-    "expires_ns", "arrived", "hold",
+    "expires_ns", "arrived", "hold", "taking",
 )  # fmt: skip
 
 
@@ -97,6 +97,8 @@ def restore(exchange: SimulatedExchange, found: dict[str, Any]) -> None:
     for _, order in sorted(resting, key=lambda row: row[0]):
         order.market.book.rest(order)
         order.market.place(order)
+        if order.taking:
+            order.market.taking.append(order)
     _audit(exchange)
 
 

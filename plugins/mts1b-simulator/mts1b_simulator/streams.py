@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Generic, TypeVar
 
+from mts1b_brokers_core.foundation.errors import InvalidInput, nearest
 from mts1b_brokers_core.foundation.market_data import Bar, OrderBook, Quote, Trade
 
 from .orders import Report, ReportKind
 
 T = TypeVar("T")
 MarketData = Quote | Trade | OrderBook | Bar
+#: What can be asked for in market data.
+KINDS = ("quote", "trade", "book", "bar")
+
+
+def check_kinds(kinds: Sequence[str]) -> None:
+    """Check which kinds of market data are asked for. Raises `InvalidInput`, naming those there are."""
+    names = ", ".join(KINDS)
+    if isinstance(kinds, str) or not kinds:
+        raise InvalidInput(f"expected at least one kind of market data in a list, of {names}.")
+    for kind in kinds:
+        if kind not in KINDS:
+            close = nearest(kind, KINDS, most=1)
+            raise InvalidInput(
+                f"there is no market data {kind!r}; there is {names}.",
+                next_step=f"did you mean {close[0]}?" if close else "choose one of them",
+            )
 
 
 class Signal:

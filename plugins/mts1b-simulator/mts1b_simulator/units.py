@@ -7,6 +7,7 @@ from decimal import Decimal
 from math import gcd
 
 from mts1b_brokers_core.foundation.base import LEDGER
+from mts1b_brokers_core.foundation.errors import InvalidInput
 from mts1b_brokers_core.foundation.instruments import Instrument, parse_symbol
 
 
@@ -40,6 +41,12 @@ def common_increment(increments: Iterable[Decimal]) -> Decimal:
 def base_asset(instrument: Instrument) -> str:
     """Return the code under which an account holds the instrument: its base, or its bare symbol."""
     return instrument.base or parse_symbol(instrument.symbol).symbol
+
+
+def at_least_one(name: str, number: int) -> None:
+    """Check a count that a caller asks for. Raises `InvalidInput`."""
+    if number < 1:
+        raise InvalidInput(f"{name} is {number}; expected 1 or more.")
 
 
 class Grid:

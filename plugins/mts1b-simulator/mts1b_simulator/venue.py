@@ -24,7 +24,7 @@ from .latency import Delay, Latency
 from .orders import CancelReply, ReplaceReply, Report, SubmitReply
 from .reads import VenueReads
 from .state import VenueState
-from .streams import Channel, MarketData, ReportLog
+from .streams import Channel, MarketData, ReportLog, check_kinds
 
 
 class VenueStatus(StrEnum):
@@ -321,8 +321,9 @@ class InProcessVenue(VenueReads):
     ) -> AsyncIterator[MarketData]:
         """Iterate over quotes, trades, books (`book`) and bars (`bar`) from now on, until the feed ends.
 
-        A reader more than 10,000 entries behind loses the oldest. Raises `UnknownInstrument`.
+        A reader more than 10,000 entries behind loses the oldest. Raises `UnknownInstrument`, `InvalidInput`.
         """
+        check_kinds(kinds)
         for symbol in symbols:
             self.exchange.market(symbol)
         channel: Channel[MarketData] = Channel(10_000)

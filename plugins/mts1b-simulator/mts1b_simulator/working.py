@@ -42,6 +42,7 @@ class WorkingOrder(RestingOrder):
         "status",
         "stop",
         "taker_rate",
+        "taking",
         "terms",
         "terms_text",
         "token",
@@ -70,6 +71,8 @@ class WorkingOrder(RestingOrder):
         self.cap = 0
         self.maker_rate = self.taker_rate = self.dearest_rate = 0
         self.post_only = terms.post_only
+        #: True for a limit on bars alone that was beyond the last close: it fills as a taker.
+        self.taking = False
         self.fee_numerator = 0
         self.fee_charged = 0
         self.hold: dict[str, int] = {}

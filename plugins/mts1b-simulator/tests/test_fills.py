@@ -148,6 +148,49 @@ def test_crossed_quotes_fill_nothing(lab: Any) -> None:
     assert lab.fills(resting) == []
 
 
+def test_an_opposite_quote_that_is_crossed_touches_nothing(make_lab: Any) -> None:
+    lab = make_lab(fill_model="touch")
+    lab.quote(99, 104)
+    resting = lab.limit(BUY, 1, 102)
+    lab.quote(103, 101)
+    assert lab.fills(resting) == []
+    lab.quote(100, 101)
+    assert lab.fills(resting) == [("1", "102")]
+
+
+@pytest.mark.parametrize(
+    ("bid", "ask", "size"),
+    [("100.004", "100.001", 5), (103, 100, None), (103, 100, 0)],
+    ids=["less than a tick", "unknown sizes", "no sizes"],
+)
+def test_a_crossed_quote_blocks_however_little_it_shows(lab: Any, bid: Any, ask: Any, size: Any) -> None:
+    lab.quote(99, 101)
+    lab.quote(bid, ask, size)
+    assert lab.market(BUY, 1).reason is Refusal.CROSSED_MARKET_DATA
+    lab.quote(100, 100)  # locked quotes are good
+    assert lab.fills(lab.market(BUY, 1)) == [("1", "100")]
+
+
+def test_a_crossed_quote_beside_a_book_blocks_the_book_until_a_good_one(lab: Any) -> None:
+    lab.depth([(99, 5)], [(100, 5)])
+    lab.quote(103, 100)
+    lab.depth([(98, 5)], [], delta=True)
+    assert lab.market(BUY, 1).reason is Refusal.CROSSED_MARKET_DATA
+    lab.quote(99, 100)
+    assert lab.fills(lab.market(BUY, 1)) == [("1", "100")]
+
+
+def test_a_bar_fills_nothing_while_the_quotes_are_crossed(lab: Any) -> None:
+    lab.quote(99, 100)
+    resting = lab.limit(BUY, 1, 98)
+    lab.quote(103, 100)
+    lab.bar(90, 99, 1000)
+    assert lab.fills(resting) == []
+    lab.quote(97, 99)
+    lab.bar(90, 99, 1000)
+    assert lab.fills(resting) == [("1", "98")]
+
+
 def test_before_any_data_a_market_order_is_refused(lab: Any) -> None:
     assert lab.market(BUY, 1).reason is Refusal.NO_MARKET_DATA
 

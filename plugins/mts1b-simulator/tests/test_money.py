@@ -185,3 +185,16 @@ def test_a_position_knows_its_average_cost(lab: Any) -> None:
 def test_tiers_out_of_order_are_refused() -> None:
     with pytest.raises(ValueError, match="ascending volumes from 0"):
         FeeRule((VolumeTier(Decimal(0), Decimal(0), Decimal(5)),))
+
+
+def test_selling_more_than_is_held_is_refused_in_plain_words(lab: Any) -> None:
+    lab.quote(99, 100, 500, symbol="AAPL")
+    short = lab.market(SELL, 100, symbol="AAPL")
+    assert short.reason is Refusal.INSUFFICIENT_FUNDS
+    assert short.words == "selling more than is held is not offered: the order needs 100 AAPL; a holds none"
+    lab.limit(SELL, 30, 50)
+    assert lab.limit(SELL, 80, 50).words == (
+        "selling more than is held is not offered: the order needs 80 COIN; a holds 100, "
+        "30 of it for open orders"
+    )
+    assert "100000 is available" in lab.limit(BUY, 5000, 50).words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -224,3 +225,55 @@ async def test_holds_that_belong_to_no_order_are_found_out(tmp_path: Path) -> No
     connection.close()
     with pytest.raises(StateCorrupted, match="holds of account a"):
         VenueState(path).open(exchange())
+
+
+def test_each_epoch_of_a_file_has_an_identity_of_its_own(tmp_path: Path) -> None:
+    path, names = tmp_path / "venue.db", []
+    for _ in range(2):
+        state = VenueState(path)
+        assert state.identity == ""
+        state.open(exchange())
+        names.append(state.identity)
+        state.close()
+    assert names[0] == names[1]
+    assert re.fullmatch("[0-9a-f]{8}", names[0])
+    state = VenueState(path)
+    state.open(exchange())
+    state.reset(exchange())
+    names.append(state.identity)
+    state.close()
+    path.unlink()
+    state = VenueState(path)
+    state.open(exchange())
+    names.append(state.identity)
+    state.close()
+    assert len(set(names)) == 3
+    memory = VenueState(None)
+    memory.open(exchange())
+    assert memory.identity == ""
+
+
+def test_an_emptied_file_is_damaged_and_not_new(tmp_path: Path) -> None:
+    path = tmp_path / "venue.db"
+    path.touch()
+    for _ in range(2):
+        with pytest.raises(StateCorrupted, match="0 bytes") as raised:
+            VenueState(path).open(exchange())
+        assert "restore a backup" in raised.value.next_step
+        assert path.stat().st_size == 0
+
+
+async def test_an_order_that_takes_from_bars_comes_back_as_one(tmp_path: Path, make_lab: Any) -> None:
+    path = tmp_path / "venue.db"
+    lab = make_lab(instruments=(COIN,))
+    state = saved(path, lab.exchange)
+    lab.bar(99, 100, 1000)
+    order = lab.limit(BUY, 1, 110)
+    await state.save(state.encode(lab.exchange, lab.exchange.drain()))
+    state.close()
+    lab = make_lab(instruments=(COIN,))
+    state = VenueState(path)
+    assert state.open(lab.exchange)
+    lab.bar(99, 104, 1000)
+    assert lab.fills(order) == [("1", "104")]
+    state.close()

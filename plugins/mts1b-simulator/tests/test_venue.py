@@ -16,6 +16,7 @@ import pytest
 from mts1b_brokers_core.foundation.errors import (
     BrokerClosed,
     BrokerFailed,
+    InvalidInput,
     StateUnwritable,
     UnknownInstrument,
 )
@@ -308,6 +309,23 @@ async def test_a_feed_that_breaks_fails_the_venue_with_its_cause() -> None:
         await venue.clock.sleep(1)
         with pytest.raises(BrokerFailed, match="torn tape"):
             await venue.quote("COIN-USD")
+
+
+async def test_a_read_that_can_give_nothing_says_so_at_once() -> None:
+    async with open_venue() as venue:
+        for kinds, hint in ((("qoute",), "quote"), (("quote", "candles"), "quote, trade, book, bar")):
+            with pytest.raises(InvalidInput, match=hint):
+                venue.market_data(["COIN-USD"], kinds)
+        with pytest.raises(InvalidInput, match="at least one kind"):
+            venue.market_data(["COIN-USD"], ())
+        for number in (0, -1):
+            for call in (
+                venue.order_book("COIN-USD", number),
+                venue.trades("COIN-USD", number),
+                venue.bars("COIN-USD", timedelta(minutes=1), limit=number),
+            ):
+                with pytest.raises(InvalidInput, match=f"{number}.*1 or more"):
+                    await call
 
 
 async def test_a_venue_that_is_not_running_says_so() -> None:
