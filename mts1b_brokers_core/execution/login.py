@@ -24,8 +24,8 @@ from .port import VenuePort
 class Login:
     """One login at one venue: how it is reached, whose orders these are, and where they are remembered.
 
-    `scope` names venue, environment and account. `spawn` runs a write in a task the broker owns, `held_elsewhere`
-    names the other instance that holds a key.
+    `scope` names venue, environment and account. `spawn` runs a write in a task the broker owns.
+    `held_elsewhere` names the other instance of the same hub that holds a key.
     """
 
     port: VenuePort

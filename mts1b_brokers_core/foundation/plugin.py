@@ -23,7 +23,8 @@ class Services:
     """What the runtime hands to a broker it creates.
 
     `instance` is the configured name, `state_path` the journal's file (None keeps it in memory),
-    `clock` is None where the broker may choose its own, `emit` takes events for observers.
+    `clock` is None where the broker may choose its own, `emit` takes events for observers;
+    `held_elsewhere` names the other instance of the same hub that holds an idempotency key, if one does.
     """
 
     instance: str
@@ -32,6 +33,7 @@ class Services:
     state_path: Path | None = None
     emit: Callable[[BrokerEvent], None] | None = None
     read_only: bool = False
+    held_elsewhere: Callable[[str], str | None] | None = None
 
 
 class Connection(Model):

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mts1b_brokers_core.foundation import Clock, Order, Run, errors
@@ -95,7 +96,8 @@ class BrokerHub:
         self._status[instance] = InstanceStatus(instance, str(broker), "opening")
         try:
             name = broker_of(instance, self._config, self._environ)
-            request = Request(name, instance, self._config, self._clock, environ=self._environ)
+            elsewhere = partial(self._held_elsewhere, instance)
+            request = Request(name, instance, self._config, self._clock, {}, self._environ, elsewhere)
             async with Opening(request) as opened:
                 self._brokers[instance] = opened
                 self._status[instance] = InstanceStatus(instance, name, "ready")
@@ -195,6 +197,14 @@ class BrokerHub:
         finally:
             for key in claimed if free else ():
                 self._keys.pop(key, None)
+
+    def _held_elsewhere(self, instance: str, key: str) -> str | None:
+        """Name the other instance that holds a key; for brokers that ask before they claim one."""
+        for other, broker in self._brokers.items():
+            if other != instance and hasattr(broker, "holds") and broker.holds(key):
+                return other
+        holder = self._keys.get(key)
+        return None if holder == instance else holder
 
     async def _holder(self, key: str, instance: str) -> str | None:
         """Ask the other instances' journals for a key; one that is closed meanwhile holds nothing."""

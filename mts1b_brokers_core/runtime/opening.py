@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ class Request:
     clock: Clock | None = None
     arguments: Mapping[str, object] = field(default_factory=dict, repr=False)
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    held_elsewhere: Callable[[str], str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +195,7 @@ async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol
     services = Services(
         instance=instance, environment=environment, clock=request.clock, emit=facade.emit,
         state_path=None if path is None else prepare(path), read_only=settings.gates.read_only,
+        held_elsewhere=request.held_elsewhere,
     )  # fmt: skip
     broker = facade.create(name, settings, services)
     return await stack.enter_async_context(broker), served
