@@ -72,14 +72,11 @@ class Submission:
         return key in self._inflight or self.stored(key) is not None
 
     def _check_elsewhere(self, order: Order) -> None:
-        keys = (order.idempotency_key, *(child.idempotency_key for child in order.attached))
-        for key in keys if self._login.held_elsewhere else ():
-            if holder := self._login.held_elsewhere(key):
-                raise errors.IdempotencyConflict(
-                    f"the idempotency key {key!r} belongs to an order at {holder}.",
-                    order=order,
-                    reason="duplicate_key",
-                )
+        ask = self._login.held_elsewhere
+        for key in (order.idempotency_key, *(child.idempotency_key for child in order.attached)):
+            if ask is not None and (holder := ask(key)):
+                why = f"the idempotency key {key!r} belongs to an order at {holder}."
+                raise errors.IdempotencyConflict(why, order=order, reason="duplicate_key")
 
     def stored(self, key: str) -> Record | None:
         """Return what is known of a key."""

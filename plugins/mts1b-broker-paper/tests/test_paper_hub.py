@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+
 from mts1b_brokers_core import BrokerHub, IdempotencyConflict, Order, Side
 
 CONFIG = {"brokers": {name: {"broker": "paper", "memory": True, "pace": "fast"} for name in ("a", "b")}}
