@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import click
 
 from mts1b_brokers_core.checks.words import number
+from mts1b_brokers_core.foundation.errors import BrokerError, OrderNotPlaced
 
 from . import jsontext, render
-from .failures import FAILED, OK, USAGE, describe, exit_code, next_step, wants_traceback
+from .failures import FAILED, OK, USAGE, describe, exit_code, next_step, output_lost, wants_traceback
 from .options import Target
 from .placing import Placed, unknown_next_step
 from .terminal import Look
@@ -35,14 +35,28 @@ def code_of(placed: Placed) -> int:
 
 
 def tell(target: Target, placed: Placed, instance: str) -> None:
-    """Print the answer; a reader who has closed the pipe changes nothing about it or its exit code."""
+    """Print the answer; an output that takes it no more changes nothing about it or its exit code."""
     try:
         if placed.refusal is not None:
             _refused(target, placed, instance)
         else:
             _confirmed(target, placed)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        output_lost(error, _in_a_line(placed))
+
+
+def _in_a_line(placed: Placed) -> str:
+    order, error = placed.order, placed.refusal
+    if order is not None:
+        return f"confirmed: order id {order.order_id}, at the venue {order.broker_order_id} [{order.status}]"
+    assert error is not None
+    return f"{_answer(error)}: {error.message}"
+
+
+def _answer(error: BrokerError) -> str:
+    denied = "not placed" if exit_code(error) == USAGE else "DENIED, nothing was sent"
+    answer = _ANSWERS.get(error.code, denied)
+    return f"{answer} ({error.certainty})" if isinstance(error, OrderNotPlaced) else answer
 
 
 def _confirmed(target: Target, placed: Placed) -> None:
@@ -93,12 +107,10 @@ def _refused(target: Target, placed: Placed, instance: str) -> None:
         order = getattr(error, "order", None) or placed.asked
         jsontext.emit({"error": {**describe(error), "next_step": follow_up, "order": order}})
         return
-    denied = "not placed" if exit_code(error) == USAGE else "DENIED, nothing was sent"
-    answer = _ANSWERS.get(error.code, denied)
-    if error.code == "order_not_placed":
-        answer = f"{answer} ({getattr(error, 'certainty', 'probable')})"
     look = Look.of(sys.stderr)
-    click.echo(f"{look.paint(answer, 'red', bold=True)}: {error.message}", err=True, color=look.colour)
+    click.echo(
+        f"{look.paint(_answer(error), 'red', bold=True)}: {error.message}", err=True, color=look.colour
+    )
     words = getattr(error, "words", "")
     if words and words not in error.message:
         click.echo(f"  the venue's words: {words}", err=True)

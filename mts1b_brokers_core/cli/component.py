@@ -49,7 +49,9 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
         return
     from mts1b_brokers_core._version import __version__
 
-    click.echo(f"mts1b-brokers-core {__version__}")
+    from .listing import plugin_api
+
+    click.echo(f"mts1b-brokers-core {__version__}, plugin API {plugin_api()}")
     ctx.exit()
 
 

@@ -30,6 +30,17 @@ def ended(call: Callable[[], Any], *, as_json: bool) -> int:
     """Run a command and return its exit code; nothing escapes but the interpreter's own exits."""
     _never_stumble_over_a_character()
     try:
+        code = _ended(call, as_json=as_json)
+        if sys.stdout is not None:  # as it is where the caller closed it
+            sys.stdout.flush()
+    except OSError as error:  # from writing the output: `_ended` lets no other pass
+        output_lost(error)
+        return FAILED
+    return code
+
+
+def _ended(call: Callable[[], Any], *, as_json: bool) -> int:
+    try:
         result = call()
     except click.ClickException as error:
         return _usage(error, as_json=as_json)
@@ -81,7 +92,32 @@ def next_step(error: BrokerError) -> str:
     return re.sub(r"allow_adjust=\{'(\w+)'\}", r"--allow-adjust \1", text)
 
 
+def output_lost(error: OSError, answer: str = "") -> None:
+    """Say that the output can't be written, unless its reader merely went away, and write no more of it.
+
+    `answer` is what must be known all the same.
+    """
+    with suppress(OSError):
+        if not isinstance(error, BrokenPipeError):
+            complain(f"the output can't be written: {error.strerror or error}")
+            if answer:
+                click.echo(answer, err=True)
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _is_of_output(error: Exception) -> bool:
+    """True where the error was raised by what writes our output, not by a file or a connection."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    writer = trace.tb_frame.f_globals.get("__name__", "") if trace is not None else ""
+    return isinstance(error, OSError) and writer.partition(".")[0] in ("click", "rich")
+
+
 def _reported(error: Exception, *, as_json: bool) -> int:
+    if _is_of_output(error):
+        raise error
     import traceback
 
     from mts1b_brokers_core.foundation.errors import BrokerError

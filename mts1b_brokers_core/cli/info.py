@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import jsontext, render
+from .listing import UNVERIFIED, plugin_api
 from .options import Target, name_argument, target_options
 from .terminal import out
 
@@ -46,8 +47,9 @@ def _gathered(record: Record, model: Any) -> dict[str, Any]:
         "aliases": list(record.words[1:]),
         "distribution": record.distribution,
         "version": record.version,
-        "level": "unverified",
+        "level": UNVERIFIED,
         "environments": list(record.environments),
+        "plugin_api": {"needed": able.api, "core": plugin_api()},
         "guarantee": guarantee,
         "guarantee_note": why,
         "orders": [dict(row) for row in able.orders],
@@ -107,6 +109,8 @@ def _show(found: dict[str, Any]) -> None:
     also = f", also {', '.join(found['aliases'])}" if found["aliases"] else ""
     click.echo(f"{found['name']}{also}: {found['distribution']} {found['version']}, *{found['level']}*")
     click.echo(f"environments: {', '.join(found['environments']) or 'none'}")
+    api = found["plugin_api"]
+    click.echo(f"plugin API: needs {api['needed']}, this core speaks {api['core']}")
     click.echo(f"one key, one order: {found['guarantee'] or 'not known'} ({found['guarantee_note']})")
     title("Orders")
     render.table(

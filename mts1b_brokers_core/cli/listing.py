@@ -28,18 +28,26 @@ def list_command(ctx: click.Context, target: Target, load: bool, strict: bool) -
     if load:
         _load([row for row in rows if row["usable"]], target.config)
     if target.as_json:
-        jsontext.emit({"brokers": rows})
+        jsontext.emit({"plugin_api": plugin_api(), "brokers": rows})
     else:
         render.table(
-            "name  version  state  level  environments  distribution",
+            "name  version  state  level  environments  plugin API  distribution",
             [_cells(row) for row in rows],
             empty="No broker is installed; install one: pip install mts1b-broker-paper",
         )
         for row in rows:
             if row["cause"]:
                 click.echo(f"\n{row['name']}: {row['cause']}\n  remedy: {row['remedy'] or 'none known'}")
+        click.echo(f"\nThis core speaks plugin API {plugin_api()}.")
     if strict and any(not row["usable"] and row["state"] != "denied" for row in rows):
         ctx.exit(FAILED)
+
+
+def plugin_api() -> str:
+    """Return the version of the plugin contract this core speaks."""
+    from mts1b_brokers_core.foundation.manifest import PLUGIN_API
+
+    return ".".join(map(str, PLUGIN_API))
 
 
 def _row(record: Any) -> dict[str, Any]:
@@ -53,6 +61,7 @@ def _row(record: Any) -> dict[str, Any]:
         "loaded": str(record.state) == "loaded",
         "level": UNVERIFIED,
         "environments": list(record.environments),
+        "plugin_api": record.head.api if record.head else None,
         "cause": record.cause,
         "remedy": record.remedy,
         "traceback": "",
@@ -79,7 +88,8 @@ def _load(rows: list[dict[str, Any]], config: Path | None) -> None:
 
 def _cells(row: dict[str, Any]) -> list[Any]:
     state = "ready (not loaded)" if row["state"] == "ready" else row["state"]
-    return [row["name"], row["version"], state, f"*{row['level']}*", row["environments"], row["distribution"]]
+    level, api = f"*{row['level']}*", row["plugin_api"]
+    return [row["name"], row["version"], state, level, row["environments"], api, row["distribution"]]
 
 
 @click.command(name="why")

@@ -36,6 +36,7 @@ def scan(group: str) -> list[Entry]:
     found: list[Entry] = []
     seen: set[str] = set()
     for dist in importlib_metadata.distributions():
+        name = version = ""
         try:
             name, version = _identity(dist)
             if not name or name.startswith("~") or name in seen:  # "~" is what an interrupted pip leaves
@@ -43,7 +44,7 @@ def scan(group: str) -> list[Entry]:
             seen.add(name)
             text = dist.read_text("entry_points.txt")
         except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-            found.append(_culprit(dist, f"its metadata can't be read: {error}"))
+            found.append(_culprit(dist, f"its metadata can't be read: {error}", name, version))
             continue
         broken = malformed_line(text or "")
         if broken is not None:
@@ -65,7 +66,7 @@ def _identity(dist: Any) -> tuple[str, str]:
     return canonical(dist.name or ""), str(dist.version or "")
 
 
-def _culprit(dist: Any, problem: str, name: str = "", version: str = "") -> Entry:
+def _culprit(dist: Any, problem: str, name: str, version: str) -> Entry:
     place = str(getattr(dist, "_path", "")) or "an unnamed place"
     who = name or canonical(place.replace("\\", "/").rpartition("/")[2].removesuffix(_FOLDER))
     return Entry(who, version, "", "", f"{problem} ({place})")

@@ -20,15 +20,27 @@ def test_listing_imports_no_adapter(toys: Any, mts: Any, document: Document) -> 
     result = mts("list")
     line = next(line for line in result.stdout.splitlines() if line.startswith("toy "))
     assert line.split() == [
-        "toy", "1.0", "ready", "(not", "loaded)", "*unverified*", "paper,", "live", "mts1b-broker-toy",
+        "toy", "1.0", "ready", "(not", "loaded)", "*unverified*", "paper,", "live", "1.0", "mts1b-broker-toy",
     ]  # fmt: skip
     (row,) = [row for row in document("list")["brokers"] if row["name"] == "toy"]
     assert row == {
         "name": "toy", "aliases": ["teddy"], "distribution": "mts1b-broker-toy", "version": "1.0",
         "state": "ready", "usable": True, "loaded": False, "level": "unverified",
-        "environments": ["paper", "live"], "cause": "", "remedy": "", "traceback": "",
+        "environments": ["paper", "live"], "plugin_api": "1.0", "cause": "", "remedy": "", "traceback": "",
     }  # fmt: skip
+    assert document("list")["plugin_api"] == "1.0"
+    assert result.stdout.endswith("This core speaks plugin API 1.0.\n")
     assert not [name for name in sys.modules if name.startswith("mts1b_broker_toy")]
+
+
+def test_the_plugin_api_a_plugin_needs_is_shown_beside_ours(toys: Any, mts: Any, document: Document) -> None:
+    toys.broker("other", api="1.9")
+    toys.broker("bad", manifest="schema = = 1")
+    rows = {row["name"]: row["plugin_api"] for row in document("list")["brokers"]}
+    assert (rows["toy"], rows["other"], rows["bad"]) == ("1.0", "1.9", None)
+    assert document("info", "toy")["plugin_api"] == {"needed": "1.0", "core": "1.0"}
+    assert "plugin API: needs 1.0, this core speaks 1.0\n" in mts("info", "toy").stdout
+    assert mts("--version").stdout.endswith(", plugin API 1.0\n")
 
 
 def test_load_imports_each_in_a_process_of_its_own(

@@ -174,6 +174,54 @@ def test_a_closed_pipe_is_quiet(toys: Any, process: Any) -> None:
         assert ended.returncode == (0 if words[0] == "buy" else 1)
 
 
+def test_an_output_that_cant_be_written_is_one_line(toys: Any, tmp_path: Path) -> None:
+    env = environment(toys, PAPER)
+    for words in (
+        ("list", "--json"), ("list",), ("--help",), ("--version",), ("info", "toy"), ("info", "ty", "--json"),
+        ("positions", "toy", "--json", "--set", "fault=crash"), ("test", "toy"), ("buy", "--json"),
+    ):  # fmt: skip
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(
+                command(*words), stdout=full, stderr=subprocess.PIPE, text=True, env=env, check=False
+            )
+        assert ended.stderr == "error: the output can't be written: No space left on device\n", words
+        assert ended.returncode == 1
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command("list", "--json")],
+        stderr=subprocess.PIPE, text=True, env=env, check=False,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_an_answer_that_cant_be_written_takes_nothing_back(toys: Any) -> None:
+    buy = ("buy", "toy", "BTC-USD", "1", "--yes", "--key", "k9")
+    for words, code, told in (
+        (buy, 0, "confirmed: order id "), ((*buy, "--json"), 0, "at the venue V1"),
+        ((*buy, "--json", "--set", "fault=unknown"), 3, "UNKNOWN, the order may be live: no reply"),
+    ):  # fmt: skip
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(
+                command(*words), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                env=environment(toys, PAPER),
+            )  # fmt: skip
+        assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+        assert "the output can't be written: No space left on device" in ended.stderr
+        assert told in ended.stderr
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "file/x"])
+def test_a_demo_that_cant_write_its_picture_says_so_before_it_trades(
+    process: Any, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / "file").touch()
+    output = str(tmp_path / place)
+    ended = process("demo", "--output", output)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    first, second = ended.stderr.splitlines()
+    assert first.startswith(f"error: the folder {output} can't be made: ")
+    assert second == "  next: name another folder with --output"
+
+
 def test_an_encoding_without_the_marks_gets_plain_ones(process: Any) -> None:
     result = process("test", "toy", PYTHONIOENCODING="ascii")
     assert result.returncode == 0

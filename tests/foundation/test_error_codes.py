@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from mts1b_brokers_core.foundation import errors
 
+README = Path(__file__).parents[2] / "README.md"
 CODES = {
     "BrokerError": "error",
     "InvalidInput": "invalid_input",
@@ -51,6 +55,22 @@ def test_every_error_has_its_code() -> None:
     tree = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
     ours = {name: kind.code for name, kind in tree.items() if issubclass(kind, errors.BrokerError)}
     assert ours == CODES
+
+
+def test_the_readme_tells_of_every_answer_what_the_error_itself_says() -> None:
+    section = README.read_text(encoding="utf-8").partition("## The four answers")[2].partition("\n## ")[0]
+    lines = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    head, _, order, *rows = [[cell.strip() for cell in line] for line in lines]
+    assert head[2:] == ["a repeat with the same key", "`repeat_is_safe`"]
+    assert (order[0], order[3]) == ("an `Order`", "")
+    told = {name: safe for name, _, _, safe in rows}
+    denied, rejected = errors.OrderDenied("x"), errors.OrderRejected("x")
+    unknown = errors.OutcomeUnknown("x")
+    proven, probable = (errors.OrderNotPlaced("x", certainty=word) for word in ("proven", "probable"))
+    said = {f"`{type(error).__name__}`": error.repeat_is_safe for error in (denied, rejected, unknown)}
+    said |= {f"`OrderNotPlaced`, {error.certainty}": error.repeat_is_safe for error in (proven, probable)}
+    assert told == {name: "true" if safe else "false" for name, safe in said.items()}
+    assert set(re.findall(r"`(\w*[A-Z]\w*)`", section)) <= {"Order", *CODES}
 
 
 def test_a_derived_error_keeps_the_code_of_what_it_is_unless_it_names_its_own() -> None:

@@ -134,6 +134,18 @@ FAILING = {
 }
 
 
+def test_entry_points_that_are_no_text_are_a_row_of_their_distribution(good: Any) -> None:
+    good.info("typing_extensions_x", "", version="4.16.0").joinpath("entry_points.txt").write_bytes(
+        b"[a]\n\xff"
+    )
+    record = row("typing-extensions-x", Registry())
+    assert (record.distribution, record.version) == ("typing-extensions-x", "4.16.0")
+    assert record.state is PluginState.BAD_METADATA
+    assert record.cause.startswith("its metadata can't be read: 'utf-8'")
+    assert record.remedy.endswith("pip uninstall typing-extensions-x")
+    assert_good_works(Registry())
+
+
 @pytest.mark.parametrize("case", FAILING)
 def test_a_plugin_that_fails_to_load_is_a_row(good: Any, case: str, plugin_code: str) -> None:
     code, cause = FAILING[case]

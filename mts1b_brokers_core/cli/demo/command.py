@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -40,6 +42,8 @@ def demo(output: Path, fill_model: str, everything: bool, as_json: bool) -> None
     from .run import run_demo
     from .show import document, show, show_result
 
+    with _writing(f"the folder {output} can't be made"):
+        output.mkdir(parents=True, exist_ok=True)
     console, errors = Console(), Console(stderr=True)
     if not console.is_terminal:
         console.width = 110
@@ -57,8 +61,8 @@ def demo(output: Path, fill_model: str, everything: bool, as_json: bool) -> None
         books = asyncio.run(run_demo(fill_model, progress))
     picture = output / "equity.svg"
     curves = {f"{book.instance}: {book.symbol}": book.curve for book in books}
-    output.mkdir(parents=True, exist_ok=True)
-    picture.write_text(equity_svg("Equity", curves, books[0].currency), encoding="utf-8")
+    with _writing(f"{picture} can't be written"):
+        picture.write_text(equity_svg("Equity", curves, books[0].currency), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(document(books, [str(picture)]), indent=2))
         return
@@ -66,3 +70,14 @@ def demo(output: Path, fill_model: str, everything: bool, as_json: bool) -> None
         show(console, book, None if everything else 8)
     show_result(console, books)
     console.print(f"\nequity curve: {picture}", highlight=False)
+
+
+@contextmanager
+def _writing(problem: str) -> Iterator[None]:
+    from mts1b_brokers_core.foundation.errors import BrokerError
+
+    try:
+        yield
+    except OSError as error:
+        text = f"{problem}: {error.strerror or error}."
+        raise BrokerError(text, next_step="name another folder with --output") from error
