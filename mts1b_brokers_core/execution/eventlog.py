@@ -63,19 +63,13 @@ class Appender:
     def event(self, kind: EventKind, order: Order | None = None, message: str = "", **detail: str) -> None:
         """Add an event that is no execution."""
         event = BrokerEvent(
-            kind=kind,
-            broker=self._broker,
-            at=self.now,
-            seq=self._seq,
-            offset=self._offset + 1,
+            kind=kind, broker=self._broker, at=self.now, seq=self._seq, offset=self._offset + 1,
             account_id=order.account_id if order else None,
             order_id=order.order_id if order else None,
             broker_order_id=order.broker_order_id if order else None,
             idempotency_key=order.idempotency_key if order else None,
-            order=order,
-            message=message,
-            detail=detail,
-        )
+            order=order, message=message, detail=detail,
+        )  # fmt: skip
         self._add(event, event.model_dump_json(), None)
 
     def _add(self, event: BrokerEvent, body: str, fill_id: str | None) -> None:

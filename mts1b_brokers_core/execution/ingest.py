@@ -194,21 +194,10 @@ def fill_of(connection: sqlite3.Connection, seen: Execution, account_id: str) ->
 
 def _fill(seen: Execution, record: Record | None, account_id: str) -> Fill:
     return Fill(
-        fill_id=seen.fill_id or "",
-        kind=seen.kind,
-        corrects=seen.corrects,
+        fill_id=seen.fill_id or "", kind=seen.kind, corrects=seen.corrects, account_id=account_id,
         order_id=record.order.order_id if record else (seen.ref.broker_order_id or seen.ref.token or ""),
         broker_order_id=seen.ref.broker_order_id or (record.order.broker_order_id if record else None),
-        account_id=account_id,
-        symbol=seen.symbol,
-        leg=seen.leg,
-        side=seen.side,
-        quantity=seen.quantity,
-        price=seen.price,
-        fees=seen.fees,
-        fee_status=seen.fee_status,
-        liquidity=seen.liquidity,
-        executed_at=seen.executed_at,
-        source=seen.source,
-        evidence=seen.evidence,
-    )
+        symbol=seen.symbol, leg=seen.leg, side=seen.side, quantity=seen.quantity, price=seen.price,
+        fees=seen.fees, fee_status=seen.fee_status, liquidity=seen.liquidity,
+        executed_at=seen.executed_at, source=seen.source, evidence=seen.evidence,
+    )  # fmt: skip
