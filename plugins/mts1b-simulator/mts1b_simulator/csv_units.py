@@ -34,9 +34,9 @@ def leave_out_wrong_units(ordered: list[Row], rows: Rows, price: Callable[[Row],
         count[level] += len(run)
     usual = max(count, key=lambda level: count[level], default=0)
     kept: list[Row] = []
-    for place, (level, run) in enumerate(runs):
+    for place, (_, run) in enumerate(runs):
         around = [runs[at][0] for at in (place - 1, place + 1) if 0 <= at < len(runs)]
-        if level == usual or around != [usual, usual]:
+        if around != [usual, usual]:
             kept += run
             continue
         before = price(runs[place - 1][1][-1])

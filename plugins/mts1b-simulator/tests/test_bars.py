@@ -140,6 +140,16 @@ def test_a_limit_that_the_market_left_behind_rests_and_makes(lab: Any) -> None:
     assert liquidity(lab, order) == [Liquidity.TAKER, Liquidity.MAKER]
 
 
+def test_only_a_whole_bar_leaves_a_limit_behind(lab: Any) -> None:
+    bar(lab, 99, 101, 100)
+    lab.wait(SECOND)
+    order = lab.limit(BUY, 1, 101)
+    bar(lab, 99, 105, 105)
+    assert lab.fills(order) == []
+    bar(lab, 100, 106, 106)
+    assert (lab.fills(order), liquidity(lab, order)) == ([("1", "101")], [Liquidity.TAKER])
+
+
 def test_a_limit_still_beyond_the_close_goes_on_taking(lab: Any) -> None:
     bar(lab, 99, 101, 100)
     order = lab.limit(BUY, 4, 120)
@@ -193,6 +203,15 @@ def test_a_day_order_of_a_friday_night_lives_through_monday_and_no_longer(make_l
     assert lab.fills(fills) == [("1", "95")]
     lab.wait(1)
     assert lab.order(rests).status is OrderStatus.EXPIRED
+
+
+def test_an_order_can_be_replaced_between_two_daily_bars(make_lab: Any) -> None:
+    lab = make_lab(instruments=(AAPL,))
+    day(lab, 0, 90, 100)
+    order = lab.limit(BUY, 1, 80, symbol="AAPL")
+    assert lab.exchange.replace(order.order.venue_order_id, OrderChanges(limit_price=Decimal(95))).accepted
+    day(lab, 1, 94, 102)
+    assert lab.fills(order) == [("1", "95")]
 
 
 def test_an_order_of_a_day_under_way_waits_for_the_next(make_lab: Any) -> None:

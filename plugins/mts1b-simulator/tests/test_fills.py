@@ -180,6 +180,15 @@ def test_a_crossed_quote_beside_a_book_blocks_the_book_until_a_good_one(lab: Any
     assert lab.fills(lab.market(BUY, 1)) == [("1", "100")]
 
 
+def test_a_new_book_makes_up_for_a_crossed_quote_and_a_book_can_be_crossed_by_itself(lab: Any) -> None:
+    lab.depth([(99, 5)], [(100, 5)])
+    lab.quote(103, 100)
+    lab.depth([(99, 5)], [(100, 5)])
+    assert lab.fills(lab.market(BUY, 1)) == [("1", "100")]
+    lab.depth([(101, 5)], [], delta=True)
+    assert lab.market(BUY, 1).reason is Refusal.CROSSED_MARKET_DATA
+
+
 def test_a_bar_fills_nothing_while_the_quotes_are_crossed(lab: Any) -> None:
     lab.quote(99, 100)
     resting = lab.limit(BUY, 1, 98)

@@ -263,17 +263,28 @@ def test_an_emptied_file_is_damaged_and_not_new(tmp_path: Path) -> None:
         assert path.stat().st_size == 0
 
 
-async def test_an_order_that_takes_from_bars_comes_back_as_one(tmp_path: Path, make_lab: Any) -> None:
-    path = tmp_path / "venue.db"
+async def test_an_order_that_takes_from_bars_comes_back_as_one_until_it_is_left_behind(
+    tmp_path: Path, make_lab: Any
+) -> None:
     lab = make_lab(instruments=(COIN,))
-    state = saved(path, lab.exchange)
+    state = saved(tmp_path / "venue.db", lab.exchange)
+
+    async def again() -> tuple[Any, VenueState]:
+        await state.save(state.encode(lab.exchange, lab.exchange.drain()))
+        state.close()
+        fresh = make_lab(instruments=(COIN,))
+        opened = VenueState(tmp_path / "venue.db")
+        assert opened.open(fresh.exchange)
+        return fresh, opened
+
     lab.bar(99, 100, 1000)
-    order = lab.limit(BUY, 1, 110)
-    await state.save(state.encode(lab.exchange, lab.exchange.drain()))
-    state.close()
-    lab = make_lab(instruments=(COIN,))
-    state = VenueState(path)
-    assert state.open(lab.exchange)
-    lab.bar(99, 104, 1000)
-    assert lab.fills(order) == [("1", "104")]
+    order = lab.limit(BUY, 3, 110)
+    lab, state = await again()
+    lab.bar(99, 104, 40)  # 2.5 % are 1
+    lab, state = await again()
+    lab.bar(111, 112, 40)  # away from it
+    lab, state = await again()
+    lab.bar(100, 112, 40)
+    fills = lab.exchange.fills_of([order.order.venue_order_id])
+    assert [(row.price, row.liquidity) for row in fills] == [(104, "taker"), (110, "maker")]
     state.close()
