@@ -91,10 +91,8 @@ class InvalidInput(BrokerError, ValueError):
             _problem(model, row, why, known, secret) for row, why in zip(errors, raised, strict=True)
         )
         first = next((why for why in raised if isinstance(why, InvalidInput)), None)
-        if first is None:
-            problem = cls(text, next_step="correct the fields named and build it again")
-        else:
-            problem = type(first)(text, next_step=first.next_step)
+        cure = first.next_step if first else "correct the fields named and build it again"
+        problem = (type(first) if first else cls)(text, next_step=cure)
         problem.fields = tuple(".".join(map(str, row["loc"])) for row in errors if row["loc"])
         return problem
 
