@@ -90,7 +90,8 @@ async def place(broker: VenueClient, order: Order, wait: tuple[str, float] | Non
         if isinstance(confirmed, BrokerError):
             return Placed(order, refusal=confirmed, repeatable=repeatable(broker))
         if wait is None:
-            return Placed(order, confirmed, fills=await reader.of(confirmed))
+            known = await reader.of(confirmed) if confirmed.filled_quantity else ()
+            return Placed(order, confirmed, fills=known)
         return await _waited(broker, order, confirmed, wait, reader, label)
     finally:
         await reader.close()
