@@ -316,21 +316,13 @@ class VenueClient(VenueAdapter):
     def _assemble(self, scope: str, account_id: str) -> None:
         quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
         login = self._login = Login(
-            port=self,
-            broker=self.name,
-            account_id=account_id,
-            scope=scope,
-            capabilities=self.capabilities,
-            clock=self.clock,
-            journal=self._journal,
-            log=self._event_log,
+            port=self, broker=self.name, account_id=account_id, scope=scope, clock=self.clock,
+            capabilities=self.capabilities, journal=self._journal, log=self._event_log, owner=self._owner,
             ingest=Ingest(self._event_log, self.profile, account_id),
             instruments=InstrumentCache(self.instruments, self.clock),
             gates=Gatekeeper(self.settings.gates, self._halt, quotes),
-            owner=self._owner,
-            spawn=self._write,
-            held_elsewhere=self._services.held_elsewhere,
-        )
+            spawn=self._write, held_elsewhere=self._services.held_elsewhere,
+        )  # fmt: skip
         self._lookups = Lookups(login)
         self._resolver = Resolver(login)
         self._submission = Submission(login, self._resolver)

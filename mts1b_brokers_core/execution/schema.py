@@ -1,64 +1,12 @@
-"""The tables of the journal, as the migrations that make them."""
+"""The tables of the journal, as the migrations that make them: `migrations/1.sql`, then 2, and so on."""
 
 from __future__ import annotations
 
+from importlib.resources import files
+from itertools import count, takewhile
+
 APPLICATION_ID = 0x4D54534A  # "MTSJ"
 
-MIGRATIONS = (
-    """
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-    CREATE TABLE orders (
-        key TEXT PRIMARY KEY,
-        order_id TEXT NOT NULL,
-        account_id TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        state TEXT NOT NULL,
-        certainty TEXT,
-        reason TEXT,
-        words TEXT,
-        cancel_wanted INTEGER NOT NULL DEFAULT 0,
-        final INTEGER NOT NULL DEFAULT 0,
-        settled INTEGER NOT NULL DEFAULT 0,
-        logged_quantity TEXT NOT NULL DEFAULT '0',
-        logged_value TEXT NOT NULL DEFAULT '0',
-        body TEXT NOT NULL,
-        created_ns INTEGER NOT NULL,
-        updated_ns INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX orders_unsettled ON orders (state, created_ns) WHERE settled = 0;
-    CREATE INDEX orders_created ON orders (created_ns);
-    CREATE TABLE names (
-        account_id TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, key TEXT NOT NULL,
-        PRIMARY KEY (account_id, name, kind)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE attempts (
-        key TEXT NOT NULL,
-        n INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        token TEXT,
-        t0_ns INTEGER NOT NULL,
-        not_after_ns INTEGER,
-        owner TEXT NOT NULL,
-        body TEXT NOT NULL,
-        outcome TEXT,
-        cause TEXT,
-        PRIMARY KEY (key, n)
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX attempts_t0 ON attempts (t0_ns);
-    CREATE TABLE log (
-        "offset" INTEGER PRIMARY KEY,
-        seq INTEGER NOT NULL,
-        kind TEXT NOT NULL,
-        account_id TEXT,
-        fill_id TEXT,
-        broker_order_id TEXT,
-        body TEXT NOT NULL
-    ) STRICT;
-    CREATE UNIQUE INDEX log_fills ON log (account_id, fill_id) WHERE fill_id IS NOT NULL;
-    CREATE INDEX log_seq ON log (seq);
-    CREATE INDEX log_order ON log (broker_order_id) WHERE fill_id IS NOT NULL;
-    CREATE TABLE consumers (
-        name TEXT NOT NULL, stream TEXT NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (name, stream)
-    ) STRICT, WITHOUT ROWID;
-    """,
-)
+_FOLDER = files(__package__) / "migrations"
+_FILES = takewhile(lambda file: file.is_file(), (_FOLDER / f"{number}.sql" for number in count(1)))
+MIGRATIONS = tuple(file.read_text(encoding="utf-8") for file in _FILES)

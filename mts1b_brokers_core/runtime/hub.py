@@ -175,21 +175,16 @@ class BrokerHub:
         `options` go to the broker's own `submit`. Raises what that raises, and `IdempotencyConflict`.
         """
         broker = self[instance]
-        claimed: list[str] = []
-        free = True
+        keys = (order.idempotency_key, *(child.idempotency_key for child in order.attached))
+        for key in keys:
+            if holder := self._held_elsewhere(instance, key):
+                why = f"the idempotency key {key!r} belongs to an order at {holder}."
+                context: dict[str, Any] = {"broker": instance, "operation": "submit", "order": order}
+                raise errors.IdempotencyConflict(why, reason="duplicate_key", **context)
+        claimed = [key for key in keys if key not in self._keys]
+        self._keys.update(dict.fromkeys(claimed, instance))
+        free = hasattr(broker, "holds")  # then its journal answers for the key from now on
         try:
-            for key in (order.idempotency_key, *(child.idempotency_key for child in order.attached)):
-                holder = self._keys.get(key) or await self._holder(key, instance)
-                if holder is None and key not in self._keys:  # another submit may have come meanwhile
-                    self._keys[key] = instance
-                    claimed.append(key)
-                holder = holder or self._keys[key]
-                if holder != instance:
-                    raise errors.IdempotencyConflict(
-                        f"the idempotency key {key!r} belongs to an order at {holder}.",
-                        broker=instance, operation="submit", order=order, reason="duplicate_key",
-                    )  # fmt: skip
-            free = hasattr(broker, "outcome")  # whose journal answers for the key from now on
             return await broker.submit(order, **options)
         except errors.OrderDenied:  # nothing was sent
             free = True
@@ -199,23 +194,9 @@ class BrokerHub:
                 self._keys.pop(key, None)
 
     def _held_elsewhere(self, instance: str, key: str) -> str | None:
-        """Name the other instance that holds a key; for brokers that ask before they claim one."""
+        """Name the other instance that holds a key, or None; brokers with a journal ask this too."""
         for other, broker in self._brokers.items():
             if other != instance and hasattr(broker, "holds") and broker.holds(key):
                 return other
         holder = self._keys.get(key)
         return None if holder == instance else holder
-
-    async def _holder(self, key: str, instance: str) -> str | None:
-        """Ask the other instances' journals for a key; one that is closed meanwhile holds nothing."""
-        for other, broker in self.ready.items():
-            if other == instance or not hasattr(broker, "outcome"):
-                continue
-            try:
-                await broker.outcome(key)
-            except (errors.OrderNotFound, errors.BrokerClosed, errors.BrokerFailed):
-                continue
-            except errors.BrokerError:  # any other answer, a rejection say, is an answer to this key
-                pass
-            return other
-        return None
