@@ -120,7 +120,7 @@ class VenueClient(VenueAdapter):
         Raises `OrderDenied` (by us, nothing sent), `OrderRejected` (by the venue), `OrderNotPlaced`, or
         `OutcomeUnknown` (it may be live). The same idempotency key again gives the stored answer.
         """
-        with self._operation("submit"):
+        with self.operation("submit"):
             return await self._submission.submit(order, accept_duplicate_risk=accept_duplicate_risk)
 
     @final
@@ -129,13 +129,13 @@ class VenueClient(VenueAdapter):
 
         Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue refuses.
         """
-        with self._operation("cancel"):
+        with self.operation("cancel"):
             return await self._cancellation.cancel(order_id)
 
     @final
     async def get_open_orders(self) -> list[Order]:
         """Return the orders the venue works; those placed elsewhere carry the venue's id as theirs."""
-        with self._operation("get_open_orders"):
+        with self.operation("get_open_orders"):
             listing = await self.open_orders(self.account_id)
             self._intake.report(listing.unreadable)
             await self._login.ingest.observe(listing.rows)
@@ -144,7 +144,7 @@ class VenueClient(VenueAdapter):
     @final
     async def get_positions(self) -> list[Position]:
         """Return what is held."""
-        with self._operation("get_positions"):
+        with self.operation("get_positions"):
             listing = await self.positions(self.account_id)
             self._intake.report(listing.unreadable)
             return [row.evolve(broker=self.name) for row in listing.rows]
@@ -182,7 +182,7 @@ class VenueClient(VenueAdapter):
         where it is found not to be at the venue.
         """
         order_id = order if isinstance(order, str) else order.order_id
-        with self._operation("wait_for"):
+        with self.operation("wait_for"):
             try:
                 async with self.clock.timeout(timeout):
                     while not (reached := self._reached(order_id, until)):
@@ -218,7 +218,7 @@ class VenueClient(VenueAdapter):
 
         Raises `OrderNotFound` where the key was never used here.
         """
-        with self._operation("outcome"):
+        with self.operation("outcome"):
             record = self._submission.stored(idempotency_key)
             if record is None:
                 raise errors.OrderNotFound(f"the key {idempotency_key!r} was never used here.")
@@ -247,13 +247,13 @@ class VenueClient(VenueAdapter):
 
     async def halt(self, reason: str) -> None:
         """Deny submits and replaces until `resume`, in every process of the state folder; cancels pass."""
-        with self._operation("halt"):
+        with self.operation("halt"):
             self._halt.set(reason)
             await self._event_log.note(EventKind.HALTED, reason)
 
     async def resume(self) -> None:
         """Allow trading again."""
-        with self._operation("resume"):
+        with self.operation("resume"):
             self._halt.clear()
             await self._event_log.note(EventKind.RESUMED)
 
@@ -267,7 +267,7 @@ class VenueClient(VenueAdapter):
         self._state = "opening"
         self._loop = asyncio.get_running_loop()
         try:
-            with self._operation("open", opening=True):
+            with self.operation("open", opening=True):
                 await self._open()
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong first is what must be told
@@ -405,8 +405,8 @@ class VenueClient(VenueAdapter):
             raise errors.BrokerClosed("this broker belongs to another event loop.", broker=self.name)
 
     @contextlib.contextmanager
-    def _operation(self, operation: str, *, opening: bool = False) -> Iterator[None]:
-        """See that the broker is open, then add broker and operation to the errors that pass."""
+    def operation(self, operation: str, *, opening: bool = False) -> Iterator[None]:
+        """See that the broker is open, then add broker and operation to the errors that pass; for adapters too."""
         if not opening:
             self._check_open()
         try:
@@ -444,7 +444,7 @@ class ReplacingClient:
         Raises like `submit`; `OrderNotFound` for an id that was not placed here.
         """
         assert isinstance(self, VenueClient)
-        with self._operation("replace"):
+        with self.operation("replace"):
             assert self._replacement is not None
             work = self._replacement.replace(order_id, changes, idempotency_key)
             return await asyncio.shield(self._write(work))

@@ -32,7 +32,7 @@ class Gatekeeper:
         """Deny while trading is halted."""
         reason = self._halt.reason()
         if reason is not None:
-            cure = "`mts mts1b-brokers resume NAME` once it is safe"
+            cure = f"`mts mts1b-brokers resume {order.broker or 'NAME'}` once it is safe"
             raise denied(order, "halted", f"trading is halted: {reason}.", cure)
 
     @staticmethod

@@ -84,13 +84,15 @@ class InstrumentCache:
                 choices=[row.key for row in found],
                 next_step=f"write one of {', '.join(choices)}, or give the asset_class",
             )
-        close = nearest(wanted.symbol, self._rows)
-        raise UnknownInstrument(
-            f"{symbol} is not listed here.",
-            next_step=f"did you mean {' or '.join(close)}?"
-            if close
-            else "see `mts mts1b-brokers instruments`",
-        )
+        if there := [f"{row.key} ({row.asset_class})" for row in self._rows.get(wanted.symbol, [])]:
+            why, cure = (
+                f"is listed here only as {', '.join(there)}.",
+                "give that asset class or market, or none",
+            )
+        else:
+            close = " or ".join(nearest(wanted.symbol, self._rows))
+            why, cure = "is not listed here.", f"did you mean {close}?" if close else "see `instruments`"
+        raise UnknownInstrument(f"{symbol} {why}", next_step=cure)
 
 
 def fit_tree(order: Order, instrument: Instrument) -> Order:
@@ -119,21 +121,17 @@ def fit(order: Order, instrument: Instrument) -> Order:
         problem_of = instrument.price_problem if kind == "price" else instrument.quantity_problem
         if asked is None or (problem := problem_of(asked)) is None:
             continue
+        by_price = kind == "price"
+        sent_as = instrument.round_price(asked, passive) if by_price else instrument.round_quantity(asked)
+        if problem_of(sent_as):
+            raise _denied(order, problem, kind, f"change the {kind}")
         if kind not in order.allow_adjust:
-            raise _denied(order, problem, kind)
-        if kind == "price":
-            sent_as = instrument.round_price(asked, passive)
-        else:
-            sent_as = instrument.round_quantity(asked)
-        if remaining := problem_of(sent_as):
-            raise _denied(order, remaining, kind)
+            raise _denied(order, problem, kind, f"change the {kind}, or allow it: allow_adjust={{{kind!r}}}")
         changes[name] = sent_as
         adjusted.append(Adjustment(field=name, asked=plain(asked), sent=plain(sent_as), reason=problem))
     sent = order.evolve(**changes, adjustments=tuple(adjusted)) if adjusted else order
-    if value := _value(sent, instrument):
-        problem = instrument.notional_problem(value)
-        if problem:
-            raise _denied(order, problem, "notional")
+    if (value := _value(sent, instrument)) and (problem := instrument.notional_problem(value)):
+        raise _denied(order, problem, "notional", "change the quantity or the price")
     return sent
 
 
@@ -146,11 +144,5 @@ def _value(order: Order, instrument: Instrument) -> Decimal | None:
     return instrument.notional(order.quantity, price)
 
 
-def _denied(order: Order, problem: str, kind: str) -> OrderDenied:
-    return OrderDenied(
-        f"{order.symbol}: {problem}.",
-        reason=kind,
-        order=order,
-        next_step=f"change the {kind}"
-        + (f", or allow it: allow_adjust={{{kind!r}}}" if kind in ("price", "quantity") else ""),
-    )
+def _denied(order: Order, problem: str, kind: str, cure: str) -> OrderDenied:
+    return OrderDenied(f"{order.symbol}: {problem}.", reason=kind, order=order, next_step=cure)

@@ -306,9 +306,9 @@ class PaperClient(ReplacingClient, VenueClient):
             "pace": str(settings.pace or ("real" if self._market.end is None else "fast")),
             "state": str(self._venue_path or "memory"),
         }
-        if self._market.problems:
-            about["unreadable_rows"] = "; ".join(self._market.problems[:10])
-            about["unreadable_count"] = str(len(self._market.problems))
+        for kind, rows in self._market.problems.items():
+            about[f"{kind}_rows"] = "; ".join(rows[:10])
+            about[f"{kind}_count"] = str(len(rows))
         return about
 
     # --- what it can do besides -----------------------------------------------------------------
@@ -331,13 +331,15 @@ class PaperClient(ReplacingClient, VenueClient):
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
     ) -> Page[Order]:
         """Return orders created at or after `since`, oldest first, a page at a time."""
-        rows, more = _page(await self.venue.orders_since(_ns(since), ACCOUNT), cursor, limit)
-        return Page(tuple([await self.lookups.order_of(view_of(row)) for row in rows]), more)
+        with self.operation("get_orders"):
+            rows, more = _page(await self.venue.orders_since(_ns(since), ACCOUNT), cursor, limit)
+            return Page(tuple([await self.lookups.order_of(view_of(row)) for row in rows]), more)
 
     async def get_fills(self, *, since: datetime, cursor: str | None = None, limit: int = 100) -> Page[Fill]:
         """Return executions at or after `since`, oldest first, a page at a time."""
-        rows, more = _page(await self.venue.fills_since(_ns(since), ACCOUNT), cursor, limit)
-        return Page(tuple(await self.lookups.fills_of([execution_of(row) for row in rows])), more)
+        with self.operation("get_fills"):
+            rows, more = _page(await self.venue.fills_since(_ns(since), ACCOUNT), cursor, limit)
+            return Page(tuple(await self.lookups.fills_of([execution_of(row) for row in rows])), more)
 
     async def get_account(self) -> Account:
         """Return the account with its balances; money in the currency it opened with."""
@@ -353,27 +355,31 @@ class PaperClient(ReplacingClient, VenueClient):
 
     async def get_quote(self, symbol: str) -> Quote:
         """Return the best bid and ask. Raises `UnknownInstrument`, or `VenueUnavailable` before any data."""
-        return _there(await self.venue.quote(symbol), symbol)
+        with self.operation("get_quote"):
+            return _there(await self.venue.quote(symbol), symbol)
 
     async def get_order_book(self, symbol: str, depth: int = 10) -> OrderBook:
         """Return up to `depth` levels a side, our own orders included."""
-        return _there(await self.venue.order_book(symbol, depth), symbol)
+        with self.operation("get_order_book"):
+            return _there(await self.venue.order_book(symbol, depth), symbol)
 
     async def get_bars(
         self, symbol: str, *, interval: timedelta, start: datetime | None = None, end: datetime | None = None,
         limit: int = 100,
     ) -> list[Bar]:  # fmt: skip
         """Return finished bars since the broker was opened, oldest first."""
-        for moment in (start, end):
-            if moment is not None:
-                _ns(moment)
-        return await self.venue.bars(symbol, interval, start=start, end=end, limit=limit)
+        with self.operation("get_bars"):
+            for moment in (start, end):
+                if moment is not None:
+                    _ns(moment)
+            return await self.venue.bars(symbol, interval, start=start, end=end, limit=limit)
 
     def stream_market_data(
         self, symbols: Sequence[str], kinds: Sequence[str] = ("quote", "trade")
     ) -> AsyncIterator[Quote | Trade | OrderBook | Bar]:
         """Iterate over quotes, trades, books and bars from now on; ends with a recording."""
-        return self.venue.market_data(symbols, kinds)
+        with self.operation("stream_market_data"):
+            return self.venue.market_data(symbols, kinds)
 
     async def get_fee_schedule(self) -> FeeSchedule:
         """Return the account's fees."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
@@ -35,8 +35,8 @@ class PaperMarket:
     """A market to trade on: what is listed, what happens when, by which clock, and what it is in words.
 
     `events` takes what tells the exchange's time (ns, UTC), asked when the first event is wanted.
-    `end` is the time of the last event (UTC), None for a market without end; `problems` name the rows of
-    recordings that could not be used.
+    `end` is the time of the last event (UTC), None for a market without end; `problems` name rows of
+    the recordings by kind: unreadable, left out, or used but doubtful.
     """
 
     instruments: tuple[Instrument, ...]
@@ -44,7 +44,7 @@ class PaperMarket:
     clock: Clock
     words: str
     end: datetime | None = None
-    problems: tuple[str, ...] = ()
+    problems: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def market_for(settings: PaperSettings, clock: Clock | None) -> PaperMarket:
@@ -94,8 +94,16 @@ def _recorded(
         clock=clock or _simulated(from_ns(first), settings),
         words=f"{words}, {from_ns(first):%Y-%m-%d %H:%M} to {from_ns(last):%Y-%m-%d %H:%M} UTC",
         end=from_ns(last),
-        problems=tuple(f"{row.path.name}: {problem}" for row in recordings for problem in row.problems),
+        problems=_by_kind(recordings),
     )
+
+
+def _by_kind(recordings: Sequence[Recording]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for recording in recordings:
+        for problem in recording.problems:
+            found.setdefault(str(problem.kind), []).append(f"{recording.path.name}: {problem}")
+    return found
 
 
 def _synthetic(seed: int, now_ns: Callable[[], int]) -> Iterator[MarketEvent]:

@@ -481,3 +481,36 @@ async def test_a_setting_that_makes_no_sense_is_named() -> None:
         quick(fil_model="touch")
     with pytest.raises(InvalidInput, match="float"):
         quick(cash={"USD": 0.1})
+
+
+async def test_reads_say_where_they_failed() -> None:
+    async with quick() as broker:
+        for call in (
+            broker.get_quote("NOPE"),
+            broker.get_order_book("NOPE"),
+            broker.get_bars("BTC-USD", interval=timedelta(0)),
+            broker.get_orders(since=DAY, limit=0),
+        ):
+            with pytest.raises(InvalidInput) as caught:
+                await call
+            assert caught.value.broker == "paper"
+            assert str(caught.value.operation).startswith("get_")
+        with pytest.raises(InvalidInput, match="quote"):
+            broker.stream_market_data(["BTC-USD"], ("quotes",))
+
+
+@pytest.mark.parametrize(
+    ("order", "cure", "not_cure"),
+    [
+        (Order.limit("BTC-USD", Side.BUY, "0.01", price="-5"), "change the price", "allow"),
+        (Order.limit("BTC-USD", Side.BUY, "0.01", price="9.001"), "allow_adjust={'price'}", "quantity"),
+        (Order.limit("BTC-USD", Side.BUY, "0.00001", price="5"), "the quantity or the price", "notional"),
+        (Order.market("AAPL", Side.BUY, 1, asset_class="crypto"), "that asset class", "did you mean"),
+    ],
+)
+async def test_the_cure_offered_is_one_that_helps(order: Order, cure: str, not_cure: str) -> None:
+    async with quick() as broker:
+        with pytest.raises((OrderDenied, InvalidInput)) as caught:
+            await broker.submit(order)
+        assert cure in caught.value.next_step
+        assert not_cure not in caught.value.next_step
