@@ -406,7 +406,7 @@ class VenueClient(VenueAdapter):
 
     @contextlib.contextmanager
     def operation(self, operation: str, *, opening: bool = False) -> Iterator[None]:
-        """See that the broker is open, then add broker and operation to the errors that pass; for adapters too."""
+        """See that the broker is open, then tell passing errors where they happened; for adapters too."""
         if not opening:
             self._check_open()
         try:
