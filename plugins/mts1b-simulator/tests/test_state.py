@@ -251,6 +251,7 @@ def test_each_epoch_of_a_file_has_an_identity_of_its_own(tmp_path: Path) -> None
     memory = VenueState(None)
     memory.open(exchange())
     assert memory.identity == ""
+    memory.close()
 
 
 def test_an_emptied_file_is_damaged_and_not_new(tmp_path: Path) -> None:
