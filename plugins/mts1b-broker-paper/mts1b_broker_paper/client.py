@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from mts1b_brokers_core import VenueClient
 from mts1b_brokers_core.execution.client import ReplacingClient
@@ -95,17 +95,10 @@ class PaperClient(ReplacingClient, VenueClient):
     )
     settings: PaperSettings
 
-    def __init__(self, *, services: Services | None = None, **settings: Any) -> None:
-        self._build(PaperSettings(**settings), services)
-
-    @classmethod
-    def from_settings(cls, settings: PaperSettings, services: Services) -> Self:
-        """Build it from settings that are typed already."""
-        client = cls.__new__(cls)
-        client._build(settings, services)
-        return client
-
-    def _build(self, settings: PaperSettings, services: Services | None) -> None:
+    def __init__(
+        self, settings: PaperSettings | None = None, *, services: Services | None = None, **keywords: Any
+    ) -> None:
+        settings = PaperSettings(**keywords) if settings is None else settings.model_copy(update=keywords)
         services = services or Services("paper", "paper")
         self._market = market_for(settings, services.clock)
         path = None if settings.memory else settings.state_path or services.state_path

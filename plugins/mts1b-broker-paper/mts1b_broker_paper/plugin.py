@@ -25,4 +25,4 @@ def mts1b_broker_create(settings: PaperSettings, services: Services) -> BrokerPr
     """Build the paper broker."""
     from .client import PaperClient
 
-    return PaperClient.from_settings(settings, services)
+    return PaperClient(settings, services=services)

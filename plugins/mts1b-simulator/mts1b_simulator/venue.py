@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any
 
@@ -184,7 +182,7 @@ class InProcessVenue(VenueReads):
             self._report(changes.reports)
             return
         rows = state.encode(self.exchange, changes)
-        hold: AbstractContextManager[Any] = getattr(self.clock, "hold", contextlib.nullcontext)()
+        hold = self.clock.hold()
         hold.__enter__()  # the clock must not jump while the store's thread works
 
         async def write() -> None:
