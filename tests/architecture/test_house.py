@@ -8,6 +8,7 @@ import io
 import subprocess
 import sys
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,16 +80,17 @@ def test_the_clock_rule_catches_what_it_is_for() -> None:
     assert len(list(clock_calls(broken))) == 3
 
 
+#: The most code lines of each room; `docs/decisions.md` says why these.
+CEILINGS = {"foundation": 1_500, "platform": 2_400, "execution": 3_600, "checks": 400, "plugins": 600}
+
+
 def test_the_core_is_thin() -> None:
     sizes = {file: code_lines(file) for file in SOURCES if file.is_relative_to(CORE)}
-    counted = {
-        file: size
-        for file, size in sizes.items()
-        if file.relative_to(CORE).parts[0] not in ("cli", "testing")
-    }
-    foundation = sum(size for file, size in sizes.items() if file.is_relative_to(CORE / "foundation"))
-    assert sum(counted.values()) <= 6_000
-    assert foundation <= 1_500
+    rooms: Counter[str] = Counter()
+    for file, size in sizes.items():
+        rooms[file.relative_to(CORE).parts[0]] += size
+    assert {room: rooms[room] for room, most in CEILINGS.items() if rooms[room] > most} == {}
+    assert rooms.total() - rooms["cli"] - rooms["testing"] <= 9_000
     assert {file.name: size for file, size in sizes.items() if size > 500} == {}
 
 
