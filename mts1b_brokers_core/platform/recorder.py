@@ -16,6 +16,8 @@ from typing import Any, Literal, get_args
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import RecordingError
 
+from .security import redact
+
 _log = logging.getLogger("mts1b_brokers")
 
 FORMAT = "mts1b-recording"
@@ -155,8 +157,6 @@ def _header(path: Path, line: bytes) -> Header:
 
 
 def _line(frame: Frame) -> dict[str, object]:
-    from .security import redact
-
     head = {name: _head_value(name, value) for name, value in frame.head.items()}
     row: dict[str, object] = {
         "direction": frame.direction, "channel": frame.channel, "kind": frame.kind,
@@ -171,8 +171,6 @@ def _line(frame: Frame) -> dict[str, object]:
 
 def _head_value(name: str, value: str) -> str:
     """Redact by the header's own name, which the prefix would hide."""
-    from .security import redact
-
     return redact({name.removeprefix("header:"): value})[name.removeprefix("header:")]
 
 
