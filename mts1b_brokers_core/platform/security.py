@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import re
 import threading
@@ -27,36 +28,27 @@ _WORDS = (
     "|(?<![a-z])x[-_](?:key|sign|session)|credentials?"
 )
 _BARE = r"""[^\s&;,"'\\(){}\[\]]+"""
-_HINTS = ("auth", "sign", "pass", "cookie", "secret", "token", "jwt", "otp", "key", "x-session", "credential")
-
-
-def _insensitive(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE | re.DOTALL)
-
-
-_secret_name = _insensitive(rf"(?:{_WORDS})\Z").search
-#: What looks secret, beneath the words of which one must occur before a search is worth its time.
-_LOOKS = (
-    (("-----begin",), (_insensitive(r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)"),)),
-    (("eyj",), (_insensitive(r"\beyJ[\w-]{8,}(?:\.[\w-]*)+"),)),
-    (("://",), (_insensitive(r"://[^\s/@:]*:(?P<secret>[^\s/@]+)@"),)),
-    (("code=",), (_insensitive(rf"[?&]code=(?P<secret>{_BARE})"),)),
-    (
-        _HINTS,
-        (
-            _insensitive(r"(?:authorization|cookie):\s*(?P<secret>[^\r\n\"']+)"),
-            _insensitive(rf"(?:(?<=-)(?:sign|{_WORDS})|\bapi-key):[ \t]*(?P<secret>{_BARE})"),
-            _insensitive(rf"(?:{_WORDS})=(?P<q>\\*[\"'])?(?P<secret>(?(q).*?(?=(?P=q))|{_BARE}))"),
-            # Quoted as in JSON, in JSON within JSON, and in reprs.
-            _insensitive(
-                rf"(?:{_WORDS})(?P<k>\\*[\"'])\s*:\s*"
-                rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<number>\d[\d.]*))"
-            ),
-        ),
-    ),
-    (("bearer",), (_insensitive(r"\bbearer\s+(?P<secret>[\w.~+/=-]{20,})"),)),
+#: What is secret by its look: a word that must be there before the search is worth its time, and the pattern.
+_LOOKS = {
+    "-----begin": r"-----BEGIN [A-Z0-9 ]+-----.*?(?:-----END [A-Z0-9 ]+-----|\Z)",
+    "eyj": r"\beyJ[\w-]{8,}(?:\.[\w-]*)+",
+    "://": r"://[^\s/@:]*:(?P<secret>[^\s/@]+)@",
+    "code=": rf"[?&]code=(?P<secret>{_BARE})",
+}
+#: A secret-looking name with its value: headers in text, `name=value`, and quoted as in JSON and in reprs.
+_NAMED = (
+    r"(?:authorization|cookie):\s*(?P<secret>[^\r\n\"']+)|\bbearer\s+(?P<token>[\w.~+/=-]{20,})",
+    rf"(?:(?<=-)(?:sign|{_WORDS})|\bapi-key):[ \t]*(?P<secret>{_BARE})",
+    rf"(?:{_WORDS})=(?P<q>\\*[\"'])?(?P<secret>(?(q).*?(?=(?P=q))|{_BARE}))",
+    rf"(?:{_WORDS})(?P<k>\\*[\"'])\s*:\s*"
+    rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<number>\d[\d.]*))",
 )
+_HINTS = re.split(" ", "auth sign pass cookie secret token jwt otp key x-session credential bearer")
 
+_insensitive = functools.partial(re.compile, flags=re.IGNORECASE | re.DOTALL)
+_secret_name = _insensitive(rf"(?:{_WORDS})\Z")
+_looks = [(hint, _insensitive(pattern)) for hint, pattern in _LOOKS.items()]
+_named = [_insensitive(pattern) for pattern in _NAMED]
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
 _patterns: tuple[re.Pattern[str], ...] = ()
@@ -103,13 +95,6 @@ def redact(value: T) -> T:
     return result  # type: ignore[no-any-return]
 
 
-def looks_secret(name: object) -> bool:
-    """Tell whether the value of a field, header or parameter of this name is taken for a secret."""
-    if isinstance(name, bytes):
-        name = name.decode("latin-1")
-    return isinstance(name, str) and _secret_name(name) is not None
-
-
 def _redacted(value: Any) -> Any:
     if isinstance(value, str):
         return _text(value)
@@ -118,30 +103,29 @@ def _redacted(value: Any) -> Any:
         clean = _text(text)
         return value if clean == text else type(value)(clean.encode("utf-8", "surrogateescape"))
     if isinstance(value, Mapping):
-        return {_redacted(name): _named(name, held) for name, held in value.items()}
+        return {_redacted(name): _beside(name, held) for name, held in value.items()}
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str | bytes):
-        return (_redacted(value[0]), _named(value[0], value[1]))
+        return (_redacted(value[0]), _beside(*value))
     if isinstance(value, list | tuple | set | frozenset):
         kind = next(kind for kind in (list, tuple, set, frozenset) if isinstance(value, kind))
         return kind(_redacted(held) for held in value)
     return value
 
 
-def _named(name: object, value: Any) -> Any:
-    if value is None or value == "" or isinstance(value, bool) or not looks_secret(name):
+def _beside(name: object, value: Any) -> Any:
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    if value in (None, "", True, False) or not (isinstance(text, str) and _secret_name.search(text)):
         return _redacted(value)
     return REDACTED.encode() if isinstance(value, bytes) else REDACTED
 
 
 def _text(text: str) -> str:
     lower, clean = text.lower(), text
-    for hints, patterns in _LOOKS:
-        for hint in hints:
-            if hint in lower:
-                for pattern in patterns:
-                    clean = pattern.sub(_cut, clean)
-                break
-    for pattern in _patterns:
+    for hint, pattern in _looks:
+        if hint in lower:
+            clean = pattern.sub(_cut, clean)
+    named = _named if any(hint in lower for hint in _HINTS) else ()
+    for pattern in (*named, *_patterns):
         clean = pattern.sub(_cut, clean)
     if not _secrets:
         return clean
@@ -155,12 +139,10 @@ def _text(text: str) -> str:
 
 def _cut(match: re.Match[str]) -> str:
     groups = match.groupdict()
-    if groups.get("number"):
-        start, end, shown = *match.span("number"), f"{match['k']}{REDACTED}{match['k']}"
-    else:
-        start, end = match.span("secret" if groups.get("secret") is not None else 0)
-        shown = REDACTED if end > start else ""
-    return match[0][: start - match.start()] + shown + match[0][end - match.start() :]
+    group = next((name for name in ("secret", "token", "number") if groups.get(name) is not None), 0)
+    (start, end), begin = match.span(group), match.start()
+    mark = groups["k"] if group == "number" else ""  # so that JSON stays JSON
+    return f"{match[0][: start - begin]}{mark}{REDACTED}{mark}{match[0][end - begin :]}"
 
 
 def _compile() -> re.Pattern[str]:
