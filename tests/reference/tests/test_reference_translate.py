@@ -155,8 +155,8 @@ def test_a_fee_not_known_yet_is_not_zero(timing: Any, status: FeeStatus) -> None
 def test_an_execution_is_named_as_the_profile_says(
     identity: Any, given: str | None, fill_id: str | None
 ) -> None:
-    meaning = partial(translate.execution_of, profile=replace(PROFILE, fill_identity=identity))
-    assert meaning(execution_row(id=given)).fill_id == fill_id
+    execution = translate.execution_of(execution_row(id=given), replace(PROFILE, fill_identity=identity))
+    assert execution.fill_id == fill_id
 
 
 def test_a_late_fee_names_its_execution() -> None:
