@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import httpx
-from mts1b_brokers_core.platform.websocket import LinkDown, LinkUp, WebSocket
 
 from mts1b_brokers_core import VenueClient
 from mts1b_brokers_core.execution.client import ReplacingClient
@@ -27,6 +26,7 @@ from mts1b_brokers_core.execution.port import (
     OrderView,
     PlaceResult,
     Rejected,
+    Seen,
     Ticket,
 )
 from mts1b_brokers_core.foundation import (
@@ -42,10 +42,8 @@ from mts1b_brokers_core.foundation import (
 )
 from mts1b_brokers_core.foundation.plugin import Connection
 from mts1b_brokers_core.platform.http import decode_json, http_client, raise_for, raw_request, send_raw
-from mts1b_brokers_core.platform.ratelimit import Limiter
-from mts1b_brokers_core.platform.recorder import Recorder
 from mts1b_brokers_core.platform.security import register_secret
-from mts1b_brokers_core.platform.skew import ClockSkew
+from mts1b_brokers_core.platform.websocket import Item, WebSocket
 
 from .auth import SignedAuth, Signer
 from .profiles import LIMIT, profile_named
@@ -72,13 +70,8 @@ from .translate import (
 )
 from .wire import ReferenceExecution, encoded, order_path, quoted, rows_of
 
-if TYPE_CHECKING:
-    from mts1b_brokers_core.execution.port import Seen
-
 #: How far before an attempt its order may be dated: what our clock and the venue's may differ by.
 _EARLIER = timedelta(seconds=10)
-
-Frame = bytes | LinkUp | LinkDown
 
 
 class ReferenceClient(ReplacingClient, VenueClient):
@@ -95,8 +88,6 @@ class ReferenceClient(ReplacingClient, VenueClient):
         self._opened = AsyncExitStack()
         self._http: httpx.AsyncClient
         self._signer: Signer
-        self._limiter: Limiter
-        self._skew: ClockSkew
         self._socket: WebSocket
         self._stream: ReferenceStream
 
@@ -111,16 +102,10 @@ class ReferenceClient(ReplacingClient, VenueClient):
             )
         register_secret(settings.api_key)
         register_secret(settings.api_secret)
-        tap = None
-        if settings.record is not None:
-            tap = Recorder(settings.record, self.clock, source=settings.base_url)
-            self._opened.callback(tap.close)
-        self._skew = ClockSkew(self.clock)
-        self._signer = Signer(settings.api_key, settings.api_secret, self._skew.venue_now)
-        self._limiter = Limiter(self.profile.limits, self.clock)
+        self._signer = Signer(settings.api_key, settings.api_secret, self.skew.venue_now)
         self._http = http_client(
             "reference", base_url=settings.base_url, timeout=settings.timeout, auth=SignedAuth(self._signer),
-            clock=self.clock, limiter=self._limiter, cost=self._cost_of, tap=tap, skew=self._skew,
+            clock=self.clock, limiter=self.limiter, cost=self._cost_of, tap=self.recorder, skew=self.skew,
             ca_file=settings.ca_file,
         )  # fmt: skip
         self._opened.push_async_callback(self._http.aclose)
@@ -129,8 +114,10 @@ class ReferenceClient(ReplacingClient, VenueClient):
             self._signer.session = self._reply(await self._http.post("/v1/session"))["session"]
         self._stream = ReferenceStream(self._signer, self.profile)
         self._socket = WebSocket(
-            settings.ws_url, self.clock, hello=self._stream.hello, tap=tap, ca_file=settings.ca_file
-        )
+            settings.ws_url, self.clock, hello=self._stream.hello, silent_after=5.0, heartbeats=True,
+            tap=self.recorder,
+            ca_file=settings.ca_file,
+        )  # fmt: skip
         self._opened.push_async_callback(self._socket.close)
 
     async def disconnect(self) -> None:
@@ -147,11 +134,15 @@ class ReferenceClient(ReplacingClient, VenueClient):
             stream=settings.ws_url or None,
         )
 
-    def frames(self) -> AsyncIterator[Sequence[Frame]]:
+    def cost(self, operation: str, order: Order | None) -> Mapping[str, float]:
+        """Return what a request takes: the same, whatever it asks."""
+        return {LIMIT: 1.0} if self.profile.limits else {}
+
+    def frames(self) -> AsyncIterator[Sequence[Item]]:
         """Iterate over batches of what arrived together."""
         return self._socket.batches()
 
-    def decode(self, frame: Sequence[Frame]) -> Sequence[Decoded]:
+    def decode(self, frame: Sequence[Item]) -> Sequence[Decoded]:
         """Say what a batch tells."""
         return [item for one in frame for item in self._stream.decode(one)]
 
@@ -328,21 +319,21 @@ class ReferenceClient(ReplacingClient, VenueClient):
         remaining, reset = (response.headers.get(f"X-Limit-{name}") for name in ("Remaining", "Reset"))
         if remaining is not None and self.profile.limits:
             seconds = None if reset is None else float(reset)
-            self._limiter.reported(LIMIT, remaining=float(remaining), reset_in=seconds)
+            self.limiter.reported(LIMIT, remaining=float(remaining), reset_in=seconds)
         return response
 
     async def _server_time(self) -> datetime:
         """Ask for the venue's time, and learn how far ours is from it."""
         sent = self.clock.now()
         server = moment((await self._get("/v1/time"))["time"])
-        self._skew.observe(sent=sent, received=self.clock.now(), server=server, resolution=0.001)
+        self.skew.observe(sent=sent, received=self.clock.now(), server=server, resolution=0.001)
         return server
 
     def _cost_of(self, request: httpx.Request) -> Mapping[str, float]:
-        return {LIMIT: 1.0} if self.profile.limits else {}
+        return self.cost(request.method, None)
 
     def _execution(self, row: ReferenceExecution) -> Execution:
         return execution_of(row, self.profile)
 
     def _venue_time(self, ours: datetime | None) -> datetime | None:
-        return None if ours is None else ours + self._skew.offset
+        return None if ours is None else ours + self.skew.offset

@@ -26,4 +26,3 @@ class ReferenceSettings(BrokerSettings):
     )
     timeout: float = Field(20.0, gt=0, description="Seconds until an unanswered request is given up.")
     limits: bool = Field(True, description="Keep to the venue's request limits by waiting.")
-    record: Path | None = Field(None, description="A file to which all traffic is written, without secrets.")

@@ -9,9 +9,8 @@ from typing import Any
 
 from mts1b_brokers_core.execution.port import Decoded, Link, OrderRef, Trigger, Unreadable, VenueProfile
 from mts1b_brokers_core.foundation import UnreadableReply
+from mts1b_brokers_core.platform import websocket
 from mts1b_brokers_core.platform.http import decode_json
-from mts1b_brokers_core.platform.websocket import LinkDown, LinkUp
-from mts1b_brokers_core.platform.websocket import Sequence as FrameSequence
 
 from .auth import STREAM_LOGIN, Signer
 from .translate import execution_of, translated, view_of
@@ -32,7 +31,7 @@ class ReferenceStream:
     def __init__(self, signer: Signer, profile: VenueProfile) -> None:
         self._signer = signer
         self._channels = CHANNELS[profile.fill_source]
-        self._sequence = FrameSequence()
+        self._sequence = websocket.Sequence()
         self._meanings: dict[str, Callable[[Any], Decoded]] = {
             "order": view_of,
             "execution": partial(execution_of, profile=profile),
@@ -41,28 +40,29 @@ class ReferenceStream:
 
     async def hello(self) -> Sequence[bytes]:
         """Return what to send on a new connection: login and subscriptions, signed now."""
-        self._sequence = FrameSequence()  # the venue counts anew on each connection
         timestamp, signature = self._signer.signed(*STREAM_LOGIN)
         login = {"op": "login", "key": self._signer.key, "timestamp": timestamp, "signature": signature}
         subscribe = {"op": "subscribe", "channels": self._channels}
         return [json.dumps(message).encode() for message in (login, subscribe)]
 
-    def decode(self, frame: bytes | LinkUp | LinkDown) -> Iterator[Decoded]:
+    def decode(self, frame: websocket.Item) -> Iterator[Decoded]:
         """Say what a frame tells."""
-        if isinstance(frame, LinkDown):
+        if isinstance(frame, websocket.LinkUp):
+            self._sequence.reset()  # the venue counts anew on each link
+        elif isinstance(frame, websocket.LinkDown):
             yield Link(up=False, data_lost=frame.data_lost, words=frame.words)
-        elif isinstance(frame, bytes):
+        else:
             try:
                 yield from self._message(decode_json(frame))
             except (UnreadableReply, LookupError, TypeError) as error:
-                yield Unreadable(words=f"{frame!r:.500}", cause=f"a frame: {error}")
+                yield Unreadable(words=f"{frame!r:.500}", cause=f"a frame: {type(error).__name__}: {error}")
 
     def _message(self, message: ReferenceFrame) -> Iterator[Decoded]:
         channel, number, kind = message["channel"], message["seq"], message["type"]
-        order = self._sequence.check(channel, number)
-        if order == "old":
+        place = self._sequence.check(channel, number)
+        if place == "old":
             return
-        if order == "gap":
+        if place == "gap":
             yield Link(up=True, data_lost=True, words=f"frames of {channel} before {number} are missing")
         if kind == "subscribed":
             # Only now is the link of use, and what happened before this frame came on no channel.

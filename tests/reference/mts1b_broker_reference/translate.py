@@ -110,7 +110,7 @@ def translated(row: Row, meaning: Callable[[Row], T]) -> T | Unreadable:
     try:
         return meaning(row)
     except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        return Unreadable(words=f"{row!r:.500}", cause=f"{meaning.__name__}: {type(error).__name__}: {error}")
+        return Unreadable(words=f"{row!r:.500}", cause=f"{type(error).__name__}: {error}")
 
 
 def listing(rows: Iterable[Row], meaning: Callable[[Row], T], coverage: Coverage) -> Listing[T]:
@@ -198,7 +198,7 @@ def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
     kind, quantity, fees = FillKind(row["kind"]), Decimal(row["quantity"]), row["fees"]
     unknown_fee = FeeStatus.UNAVAILABLE if profile.fee_timing == "never" else FeeStatus.PENDING
     return Execution(
-        fill_id=_fill_id(row, profile),
+        fill_id=_fill_id(row["id"], row, profile),
         ref=OrderRef(row["order_id"], row["client_order_id"]),
         symbol=row["symbol"],
         side=Side(row["side"]),
@@ -209,15 +209,14 @@ def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
         fee_status=unknown_fee if fees is None else FeeStatus.FINAL,
         liquidity=_known(Liquidity, row["liquidity"]),
         kind=kind,
-        corrects=row["corrects"],
+        corrects=_fill_id(row["corrects"], row, profile),
         source="reference",
     )
 
 
-def _fill_id(row: ReferenceExecution, profile: VenueProfile) -> str | None:
-    if profile.fill_identity == "composite":
-        return f"{row['order_id']}:{row['id']}"
-    return row["id"]
+def _fill_id(name: str | None, row: ReferenceExecution, profile: VenueProfile) -> str | None:
+    """Return an execution's id, which some profiles make unique only within the order."""
+    return f"{row['order_id']}:{name}" if name and profile.fill_identity == "composite" else name
 
 
 def amendment_of(row: ReferenceFee) -> FeeAmendment:
