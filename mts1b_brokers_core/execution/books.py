@@ -64,6 +64,7 @@ class Books:
         self._park_until_ns = park_until_ns
         self._rows: dict[str, _Row] = {}
         self._keys: dict[Name, str | None] = {}
+        self._bound_here: dict[tuple[str, str | None], str] = {}
         self._alike: Counter[str] = Counter()
         self._children: list[tuple[str, Sequence[OrderRef]]] = []
         self.result = Ingested()
@@ -80,17 +81,19 @@ class Books:
         return self.result
 
     def _become(self, row: _Row, now: Record) -> None:
+        if now.order.broker_order_ids is not row.now.order.broker_order_ids:
+            self._bound_here |= {(now.account_id, name): now.key for name in now.order.broker_order_ids}
         row.now = tell(self._log, row.now, now, settle=row.settle)
         self.result.orders[now.key] = row.now.order
 
     def _at(self, account: str, ref: OrderRef) -> _Row | None:
         name = (account, ref.broker_order_id, ref.token)
-        if name not in self._keys:
+        key = self._bound_here.get(name[:2]) or self._keys.get(name, "")
+        if key == "":
             record = journal.at_venue(self._log.connection, account, ref)
-            self._keys[name] = record.key if record else None
+            key = self._keys[name] = record.key if record else None
             if record is not None and record.key not in self._rows:
                 self._rows[record.key] = _Row(record, record)
-        key = self._keys[name]
         return None if key is None else self._rows[key]
 
     # --- executions -----------------------------------------------------------------------------
@@ -317,7 +320,6 @@ class Books:
         new, known = ref.broker_order_id, order.broker_order_ids
         if new is None or new in known:
             return order, None
-        self._keys[record.account_id, new, ref.token] = record.key
         if not known or replaced_by in known:
             return apply(order, OrderView(OrderRef(new), OrderStatus.UNKNOWN)), None
         if journal.open_changes(self._log.connection, record.key):  # it may be the changed order's own id

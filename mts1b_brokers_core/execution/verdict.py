@@ -64,8 +64,7 @@ def _fits(ticket: port.Ticket, view: port.OrderView, profile: port.VenueProfile)
     slack = timedelta(seconds=profile.clock_uncertainty)
     if view.created is not None and view.created < ticket.t0 - slack:
         return False
-    shown = view.terms.symbol is not None and view.terms.side is not None
-    return shown and view.terms.contradicts(ticket.order) is None
+    return view.terms.contradicts(ticket.order) is None
 
 
 def _sight(ticket: port.Ticket, views: list[port.OrderView]) -> Verdict:

@@ -331,16 +331,6 @@ class VenueUnavailable(VenueError):
     """The venue can't be reached or is closed for maintenance."""
 
 
-class NotSent(VenueUnavailable):
-    """The request failed before its first byte left: the venue has not seen it."""
-
-    default_repeat_is_safe = True
-
-
-class ReplyLost(VenueUnavailable):
-    """The request may have arrived, but its reply did not: time-out, cut connection, garbage."""
-
-
 class UnreadableReply(VenueError):
     """The venue's reply does not have the documented form; `words` is its redacted text."""
 
