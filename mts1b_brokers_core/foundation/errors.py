@@ -331,6 +331,16 @@ class VenueUnavailable(VenueError):
     """The venue can't be reached or is closed for maintenance."""
 
 
+class NotSent(VenueUnavailable):
+    """The request failed before its first byte left: the venue can't have seen it."""
+
+    default_repeat_is_safe = True
+
+
+class ReplyLost(VenueUnavailable):
+    """The request was sent, in whole or in part, and its reply is missing, cut short or not HTTP."""
+
+
 class UnreadableReply(VenueError):
     """The venue's reply does not have the documented form; `words` is its redacted text."""
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from heapq import heappop, heappush
 
 from mts1b_brokers_core.foundation.base import LEDGER, plain
-from mts1b_brokers_core.foundation.errors import nearest
+from mts1b_brokers_core.foundation.errors import InvalidInput, nearest
 from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatus, OrderType, TimeInForce
 from mts1b_brokers_core.platform.clock import to_ns
 
@@ -259,6 +259,23 @@ class OrderDesk:
         self._recorder.report(ReportKind.NEW, order, now_ns)
         market.waiting.append(order)
         return None
+
+    def decree(self, venue_order_id: str, quantity: Decimal, price: Decimal | None, now_ns: int) -> None:
+        """Fill part of a resting order, at its limit or better. Raises `InvalidInput`."""
+        order = self.orders.get(venue_order_id)
+        if order is None or order.level is None:
+            raise InvalidInput(f"{venue_order_id} doesn't rest in the book.")
+        lots, at = order.market.lots.exact(quantity), order.price
+        if price is not None:
+            at = order.market.price_ticks(price) or 0
+        if lots is None or not 0 < lots <= order.remaining:
+            remaining = plain(order.market.lots.decimal(order.remaining))
+            raise InvalidInput(f"got {quantity} to fill, expected whole lots, at most the {remaining} left.")
+        if at <= 0 or (order.price - at) * order.side < 0:
+            raise InvalidInput(
+                f"got the price {price}, expected whole ticks, no worse than the order's limit."
+            )
+        self._matcher.decree(order, lots, at, now_ns)
 
     # --- cancel, expire, replace -------------------------------------------------------------------------
 

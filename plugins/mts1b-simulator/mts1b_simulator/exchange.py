@@ -184,6 +184,13 @@ class SimulatedExchange:
         assert isinstance(reply, tuple)
         return reply
 
+    def fill(self, venue_order_id: str, quantity: Decimal, price: Decimal | None = None) -> None:
+        """Fill part of a resting order by decree: no market event need give it; for tests of fills.
+
+        At its limit or better. Raises `InvalidInput` where the order doesn't rest or has less left.
+        """
+        self.desk.decree(venue_order_id, quantity, price, self.now_ns)
+
     def send(self, command: Command) -> Command:
         """Let a command arrive at its `arrival_ns`; its `reply` is None until then."""
         self._sent += 1

@@ -180,6 +180,10 @@ class Matcher:
         liquidity = Liquidity.TAKER if order.taking else Liquidity.MAKER
         self._settlement.fill(order, order.price if at is None else at, lots, liquidity, now_ns, evidence)
 
+    def decree(self, order: WorkingOrder, lots: int, at: int, now_ns: int) -> None:
+        """Fill part of a resting order at a price (ticks) that no market event gave it."""
+        self._fill_resting(order, lots, now_ns, {"rule": "decreed"}, at)
+
     # --- quotes --------------------------------------------------------------------------------------
 
     def on_depth(self, market: Market, now_ns: int) -> None:

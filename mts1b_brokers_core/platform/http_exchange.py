@@ -1,0 +1,398 @@
+"""One request of a venue's client, from `httpx.Request` to `httpx.Response` or a typed error."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import httpx
+
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.errors import (
+    BrokerError,
+    ConfigurationError,
+    InvalidInput,
+    NotSent,
+    ReplyLost,
+)
+
+from .http import http_date, named, retry_after
+from .retry import again, took_effect
+from .transport import Cut, Headers, Origin, Pool, Proxy, Reply
+
+if TYPE_CHECKING:
+    from .ratelimit import Cost, Limiter
+    from .recorder import Kind, Tap
+    from .skew import ClockSkew
+
+#: Connections to one origin; beyond it requests wait their turn.
+MOST_CONNECTIONS = 50
+#: Bytes of one reply as it comes over the wire: the longest instrument lists stay far below.
+MOST_BYTES = 64 * 2**20
+#: Methods that change nothing at the venue (RFC 9110 section 9.2.1).
+SAFE = frozenset({"GET", "HEAD"})
+#: Statuses of a gateway that could not reach the venue's own servers, or finds them busy.
+GATEWAY = frozenset({502, 503, 504})
+#: The first wait before a repeat, in seconds.
+BACKOFF = 0.25
+#: The longest Retry-After, in seconds, that a read sits out by itself.
+SHORT_WAIT = 5.0
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return a context that verifies chain and host name, against the system's authorities and `ca_file`."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(ca_file)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{ca_file} is no file of certificate authorities: {error.strerror or error}.",
+                next_step="name a PEM file that this process may read",
+            ) from None
+    return context
+
+
+class VenueTransport(httpx.AsyncHTTPTransport):
+    """The transport under every venue's client: lean or stock underneath, the same rules above.
+
+    It derives from httpx's own so that what looks for that one finds it.
+    """
+
+    def __init__(  # the base's own would build a pool and a TLS context that nobody uses
+        self,
+        name: str,
+        clock: Clock,
+        *,
+        timeout: float | None,
+        tap: Tap | None = None,
+        skew: ClockSkew | None = None,
+        proxy: str | None = None,
+        ca_file: Path | None = None,
+        stock: bool = False,
+        most_connections: int = MOST_CONNECTIONS,
+        most_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._name = name
+        self._clock = clock
+        self._timeout = timeout
+        self._tap = tap
+        self._skew = skew
+        self._date = ""
+        self._most_connections = most_connections
+        self._most_bytes = most_bytes
+        self._proxy = Proxy.at(proxy) if proxy else None
+        self._context = tls_context(ca_file) if ca_file or stock else None
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        self._closed = False
+        self._stock: httpx.AsyncHTTPTransport | None = None
+        if stock:
+            assert self._context is not None
+            limits = httpx.Limits(
+                max_connections=most_connections, max_keepalive_connections=most_connections
+            )
+            self._stock = httpx.AsyncHTTPTransport(verify=self._context, limits=limits, proxy=proxy)
+
+    async def __aenter__(self) -> VenueTransport:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections of this event loop, and ask other loops that still run to close theirs."""
+        self._closed = True
+        here = asyncio.get_running_loop()
+        for loop, pool in list(self._pools.items()):
+            if loop is here:
+                await pool.close()
+            elif loop.is_running():
+                asyncio.run_coroutine_threadsafe(pool.close(), loop)
+        if self._stock is not None:
+            await self._stock.aclose()
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Carry one request, once. Raises `NotSent` or `ReplyLost`."""
+        limits = request.extensions.get("timeout")
+        seconds: float | None = limits["read"] if limits else self._timeout
+        if self._closed:
+            raise self._problem(request, "the client is closed", sent=False)
+        try:
+            body = request.content
+        except httpx.RequestNotRead:
+            body = await request.aread()
+        head = _head(request, len(body), self._proxy)
+        exchange = self._show(request, body) if self._tap is not None else 0
+        asked_at = self._clock.now() if self._skew is not None else None
+        begun = self._clock.monotonic()
+        sent = False
+
+        def left() -> None:
+            nonlocal sent
+            sent = True
+
+        try:
+            async with self._clock.timeout(seconds):
+                if self._stock is None:
+                    reply = await self._lean(request, head + body, left)
+                else:
+                    reply = await self._carry(self._stock, request, left)
+            response = _response(request, reply)
+        except (Cut, TimeoutError, httpx.DecodingError) as error:
+            why = str(error) if isinstance(error, Cut) else "its encoding is broken"
+            if isinstance(error, TimeoutError):
+                why = f"{'no whole reply' if sent else 'no connection'} within {seconds:g} s"
+            problem = self._problem(request, why, sent=sent)
+            if self._tap is not None:
+                self._frame("in", "error", exchange, {"error": problem.message}, b"")
+            # The cause may quote what went over the wire: its words are in the message already.
+            raise problem from None
+        response.elapsed = timedelta(seconds=self._clock.monotonic() - begun)
+        if asked_at is not None:
+            self._observe(response, asked_at)
+        if self._tap is not None:
+            self._frame(
+                "in", "response", exchange, {"status": str(reply.status), **_shown(reply.headers)}, reply.body
+            )
+        if request.method not in SAFE and reply.status < 400:
+            took_effect(request.method)
+        return response
+
+    async def _lean(self, request: httpx.Request, data: bytes, left: Callable[[], None]) -> Reply:
+        origin = _origin(request.url)
+        pool = self._pool_here()
+        connection = await pool.take(origin)
+        left()
+        try:
+            return await connection.exchange(data, bodiless=request.method == "HEAD")
+        finally:
+            pool.give(origin, connection)
+
+    async def _carry(
+        self, stock: httpx.AsyncHTTPTransport, request: httpx.Request, left: Callable[[], None]
+    ) -> Reply:
+        async def trace(event: str, info: dict[str, Any]) -> None:
+            if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
+                left()
+
+        # Its own time-outs would count on another clock.
+        options = {**request.extensions, "trace": trace, "timeout": {}}
+        request = httpx.Request(
+            request.method, request.url, headers=request.headers, stream=request.stream, extensions=options
+        )
+        try:
+            response = await stock.handle_async_request(request)
+            try:
+                body = bytearray()
+                assert isinstance(response.stream, httpx.AsyncByteStream)
+                async for part in response.stream:
+                    body += part
+                    if len(body) > self._most_bytes:
+                        raise Cut(f"the reply is larger than {self._most_bytes} bytes")
+            finally:
+                await response.aclose()
+        except httpx.TransportError as error:
+            raise Cut(
+                _STOCK.get(type(error), "the connection was closed before the reply was whole")
+            ) from None
+        return Reply(response.status_code, response.headers.raw, bytes(body))
+
+    def _pool_here(self) -> Pool:
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            pool = self._pools[loop] = Pool(
+                self._clock, self._tls, self._proxy, most=self._most_connections, most_bytes=self._most_bytes
+            )
+        return pool
+
+    def _tls(self) -> ssl.SSLContext:
+        if self._context is None:
+            self._context = tls_context(None)
+        return self._context
+
+    def _problem(self, request: httpx.Request, why: str, *, sent: bool) -> BrokerError:
+        if sent:
+            return ReplyLost(
+                f"{named(request)} was sent, but {why}.",
+                broker=self._name,
+                next_step="look up at the venue whether it took effect before sending it again",
+            )
+        return NotSent(
+            f"{named(request)} was not sent: {why}.",
+            broker=self._name,
+            next_step="check the network, the address and the proxy, then try again",
+        )
+
+    def _observe(self, response: httpx.Response, asked_at: datetime) -> None:
+        date = response.headers.get("date", "")
+        if date and date != self._date:  # a second's later replies say less than its first
+            self._date = date
+            try:
+                server = http_date(date)
+            except ValueError:
+                return
+            assert self._skew is not None
+            self._skew.observe(sent=asked_at, received=self._clock.now(), server=server, resolution=1.0)
+
+    def _show(self, request: httpx.Request, body: bytes) -> int:
+        from .recorder import next_exchange
+
+        exchange = next_exchange()
+        target: bytes = request.extensions.get("target") or request.url.raw_path
+        url = str(request.url.copy_with(raw_path=b"/")).rstrip("/") + target.decode("ascii", "replace")
+        head = {"method": request.method, "target": url, **_shown(request.headers.raw)}
+        self._frame("out", "request", exchange, head, body)
+        return exchange
+
+    def _frame(
+        self, direction: Literal["out", "in"], kind: Kind, exchange: int, head: dict[str, str], body: bytes
+    ) -> None:
+        from .recorder import Frame
+
+        assert self._tap is not None
+        self._tap(Frame(direction, "http", kind, exchange, head, body))
+
+
+class VenueHttp(httpx.AsyncClient):
+    """An httpx client that asks the limiter first and repeats reads; made by `http_client`."""
+
+    def __init__(
+        self,
+        transport: VenueTransport,
+        clock: Clock,
+        *,
+        base_url: str,
+        timeout: float | None,
+        auth: httpx.Auth | None,
+        retries: int,
+        limiter: Limiter | None,
+        cost: Callable[[httpx.Request], Cost] | None,
+    ) -> None:
+        super().__init__(base_url=base_url, transport=transport, timeout=timeout, auth=auth, trust_env=False)
+        self._clock = clock
+        self._retries = retries
+        self._limiter = limiter
+        self._cost = cost
+
+    async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """Send as httpx does; GET and HEAD are repeated as `http_client` says."""
+        carry = partial(super().send, request, **options)
+        if request.method not in SAFE or self._retries < 1:
+            return await self._metered(request, carry)
+        busy: httpx.Response | None = None
+
+        async def once() -> httpx.Response:
+            nonlocal busy
+            busy = None
+            response = await self._metered(request, carry)
+            wait = retry_after(response) if response.status_code in GATEWAY | {429} else None
+            short = response.status_code in GATEWAY if wait is None else wait <= SHORT_WAIT
+            if not short:
+                return response
+            busy = response
+            raise _Busy(wait)
+
+        try:
+            try:
+                return await once()
+            except (NotSent, ReplyLost, _Busy) as error:
+                failed = error
+            return await again(
+                once,
+                failed,
+                lambda error: isinstance(error, NotSent | ReplyLost | _Busy),
+                retries=self._retries,
+                backoff=BACKOFF,
+                clock=self._clock,
+            )
+        except _Busy:
+            assert busy is not None
+            return busy
+
+    async def send_raw(self, request: httpx.Request) -> httpx.Response:
+        """Hand the request to the transport as it is."""
+        return await self._metered(request, partial(self._transport.handle_async_request, request))
+
+    async def _metered(
+        self, request: httpx.Request, carry: Callable[[], Awaitable[httpx.Response]]
+    ) -> httpx.Response:
+        limiter = self._limiter
+        if limiter is None:
+            return await carry()
+        permit = await limiter.acquire(self._cost(request) if self._cost else {})
+        try:
+            response = await carry()
+        except NotSent:
+            permit.refund()
+            raise
+        if response.status_code == 429 and (wait := retry_after(response)) is not None:
+            limiter.penalise(wait)
+        return response
+
+
+class _Busy(BrokerError):
+    """A reply that asks to come again shortly."""
+
+    def __init__(self, retry_after: float | None) -> None:
+        super().__init__("busy")
+        self.retry_after = retry_after
+
+
+#: What httpx's own transport stumbled over, in our words: its texts may quote the wire.
+_STOCK: dict[type[Exception], str] = {
+    httpx.ConnectError: "no connection",
+    httpx.ProxyError: "the proxy refused to connect",
+    httpx.RemoteProtocolError: "the reply is not whole, or not HTTP/1.1",
+    httpx.LocalProtocolError: "the request is not HTTP/1.1",
+}
+
+
+def _origin(url: httpx.URL) -> Origin:
+    tls = url.scheme == "https"
+    return Origin(tls, url.raw_host.decode("ascii"), url.port or (443 if tls else 80))
+
+
+def _head(request: httpx.Request, length: int, proxy: Proxy | None) -> bytes:
+    """Return request line and headers as they go over the wire. Raises `InvalidInput` where they can't."""
+    url = request.url
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidInput(f"{named(request)}: the address is neither http nor https.")
+    target: bytes = request.extensions.get("target") or url.raw_path
+    headers = request.headers.raw
+    login = b""
+    if proxy is not None and url.scheme == "http":
+        target = b"http://" + url.netloc + target
+        login = proxy.authorization
+    if "transfer-encoding" in request.headers:  # a streamed body, which is whole by now
+        headers = [pair for pair in headers if pair[0].lower() != b"transfer-encoding"]
+        headers.append((b"Content-Length", b"%d" % length))
+    lines = b"\r\n".join([b"%b: %b" % pair for pair in headers])
+    head = b"%b %b HTTP/1.1\r\n%b\r\n%b\r\n" % (request.method.encode("ascii"), target, lines, login)
+    breaks = len(headers) + 2 + bool(login)
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b" " in target:
+        raise InvalidInput(f"{named(request)}: a header or the path holds a line break or a space.")
+    return head
+
+
+def _response(request: httpx.Request, reply: Reply) -> httpx.Response:
+    response = httpx.Response(
+        reply.status,
+        headers=reply.headers,
+        stream=httpx.ByteStream(reply.body),
+        request=request,
+        extensions={"http_version": b"HTTP/1.1"},
+    )
+    response.read()
+    return response
+
+
+def _shown(headers: Headers) -> dict[str, str]:
+    return {f"header:{name.decode('latin-1')}": value.decode("latin-1") for name, value in headers}
