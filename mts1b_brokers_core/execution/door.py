@@ -22,12 +22,22 @@ T = TypeVar("T")
 _AFTER_NO_CONNECTION = 0.25
 
 
-async def allowed(login: Login, operation: str, order: Order) -> Permit:
-    """Wait until the venue's limits let one more request pass, before anything is journalled."""
+async def allowed(login: Login, operation: str, order: Order) -> Permit | None:
+    """Wait until the venue's limits let one more request pass, before anything is journalled.
+
+    None where the adapter doesn't say what the operation takes: then its transport asks by itself.
+    """
     cost = login.port.cost(operation, order)
-    return await login.limiter.acquire(
-        cost, priority=Priority.SUBMIT, account=login.account_id, symbol=order.symbol
-    )
+    if not cost:
+        return None
+    account, symbol = login.account_id, order.symbol
+    return await login.limiter.acquire(cost, priority=Priority.SUBMIT, account=account, symbol=symbol)
+
+
+def refund(permit: Permit | None) -> None:
+    """Give back what a request that wasn't sent had taken."""
+    if permit is not None:
+        permit.refund()
 
 
 async def claim(login: Login, order: Order, ticket: Ticket, work: Callable[[sqlite3.Connection], T]) -> T:

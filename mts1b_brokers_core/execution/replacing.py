@@ -66,13 +66,13 @@ class Replacement:
         try:
             await self._claim(record, ticket, changes, key)
         except errors.OrderDenied:
-            permit.refund()
+            door.refund(permit)
             raise
         failpoint("replace.claimed")
         try:
             door.check_still_wanted(login, record.order, ticket)
         except errors.OrderDenied as denial:
-            permit.refund()
+            door.refund(permit)
             await self._conclude(record, ticket, changes, NotPlaced(denial.message))
             raise
         ref = OrderRef(record.order.broker_order_id)

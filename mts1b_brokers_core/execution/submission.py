@@ -165,10 +165,10 @@ class Submission:
         try:
             ours = await self._claim(claimed, ticket)
         except errors.OrderDenied:
-            permit.refund()
+            door.refund(permit)
             raise
         if not ours:
-            permit.refund()
+            door.refund(permit)
             record = self._login.record(claimed.key)
             assert record is not None
             self._check_same(record, order, mark)
@@ -177,7 +177,7 @@ class Submission:
         try:
             door.check_still_wanted(self._login, order, ticket)
         except errors.OrderDenied as denial:
-            permit.refund()
+            door.refund(permit)
             await self._conclude(claimed, ticket, NotPlaced(denial.message))
             raise
         self._login.log.observed(EventKind.REQUEST_SENT, operation="submit", key=claimed.key)
