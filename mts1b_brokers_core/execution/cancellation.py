@@ -9,6 +9,7 @@ from dataclasses import replace
 from mts1b_brokers_core.foundation.errors import OrderNotFound, OutcomeUnknown, StateError, VenueError
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.failpoints import failpoint
+from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import journal
 from .eventlog import Appender
@@ -73,6 +74,8 @@ class Cancellation:
             lambda connection: journal.want_cancel(connection, record.key)
         )
         record = await self._resolver.resolve_once(noted or record)
+        if record.state in (State.UNKNOWN, State.SENDING):
+            self._resolver.follow(record.key)
         if record.state is State.CONFIRMED:
             return await self._known(record.order)
         if record.state in (State.NOT_PLACED, State.REJECTED):
@@ -125,14 +128,16 @@ class Cancellation:
 
     async def _once(self, ref: OrderRef) -> CancelResult:
         try:
-            return await self._login.port.cancel_one(ref)
+            with prioritised(Priority.CANCEL):
+                return await self._login.port.cancel_one(ref)
         # A reply that is lost in whatever way says nothing; reading the order does.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{type(error).__name__}: {error}")
 
     async def _read(self, ref: OrderRef) -> OrderView | None:
         try:
-            listing = await self._login.port.read([ref])
+            with prioritised(Priority.CANCEL):
+                listing = await self._login.port.read([ref])
         # Nor does a reading that fails.
         except Exception:  # noqa: BLE001
             return None

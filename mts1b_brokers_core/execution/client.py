@@ -19,6 +19,9 @@ from mts1b_brokers_core.foundation.plugin import Connection, Services
 from mts1b_brokers_core.foundation.protocols import SupportsQuotes
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import RealClock
+from mts1b_brokers_core.platform.ratelimit import Limiter, Priority
+from mts1b_brokers_core.platform.recorder import Recorder
+from mts1b_brokers_core.platform.skew import ClockSkew
 
 from . import journal
 from .adapter import VenueAdapter
@@ -31,13 +34,16 @@ from .intake import Intake
 from .journal import Journal, State
 from .login import Login
 from .lookups import Lookups
-from .ownership import Halt, Owner
+from .ownership import Halt, Leader, Owner
 from .port import Guarantee, OrderRef, PlaceResult, Ticket, guarantee_of
 from .replacing import Replacement
 from .resolver import Resolver
 from .submission import Submission
 
 _log = logging.getLogger("mts1b_brokers")
+
+#: Seconds between looks at what other processes wrote; every so many of them, at who owns the login.
+_FOLLOW_EVERY, _LEAD_EVERY = 0.1, 5
 
 
 class VenueClient(VenueAdapter):
@@ -57,6 +63,12 @@ class VenueClient(VenueAdapter):
         self._journal = Journal(path, self.clock)
         self._owner = Owner(None if path is None else path.with_name(f"{path.name}.owners"))
         self._halt = Halt(path)
+        self._leader = Leader(path)
+        #: What an adapter's transport asks before each request, and tells of the venue's clock and frames.
+        self.limiter = Limiter(self.profile.limits, self.clock, on_wait=self._limited)
+        self.skew = ClockSkew(self.clock)
+        self.skew.on_change = self._skewed
+        self.recorder: Recorder | None = None
         self._event_log = EventLog(self._journal, self.name, self.clock, self._services.emit)
         self._state: Literal["new", "opening", "open", "closed", "failed"] = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -230,9 +242,25 @@ class VenueClient(VenueAdapter):
         return self._submission.holds(idempotency_key)
 
     async def unresolved(self) -> list[Order]:
-        """Return the orders that may be live although nothing confirms it, oldest first."""
+        """Return the orders that may be live although nothing confirms it, oldest first.
+
+        `reason` is the evidence so far, in words.
+        """
         self._check_open()
-        return [row.order for row in self._journal.read(journal.unsettled, journal.UNRESOLVED)]
+        rows = self._journal.read(journal.unsettled, journal.UNRESOLVED)
+        return [row.order.evolve(reason=row.words or str(row.state)) for row in rows]
+
+    async def resolve(self, idempotency_key: str, broker_order_id: str | None = None) -> Order:
+        """Settle an open question by a person's word: which venue order it is, or None that it isn't there.
+
+        Raises `OrderNotFound` for a key or venue order nobody knows, `OrderError` where the order is no
+        open question or the venue order is another's.
+        """
+        with self.operation("resolve"):
+            record = self._submission.stored(idempotency_key)
+            if record is None:
+                raise errors.OrderNotFound(f"the key {idempotency_key!r} was never used here.")
+            return (await self._resolver.by_hand(record, broker_order_id)).order
 
     @property
     def lookups(self) -> Lookups:
@@ -256,6 +284,15 @@ class VenueClient(VenueAdapter):
         with self.operation("resume"):
             self._halt.clear()
             await self._event_log.note(EventKind.RESUMED)
+
+    def _limited(self, name: str, seconds: float, priority: Priority) -> None:
+        self._event_log.observed(
+            EventKind.LIMITER_WAIT, name, seconds=f"{seconds:.3f}", priority=priority.name.lower()
+        )
+
+    def _skewed(self, skew: ClockSkew) -> None:
+        offset, uncertainty = f"{skew.offset.total_seconds():.3f}", f"{skew.uncertainty:.3f}"
+        self._event_log.observed(EventKind.SKEW, seconds=offset, uncertainty=uncertainty)
 
     # --- life -----------------------------------------------------------------------------------
 
@@ -300,6 +337,9 @@ class VenueClient(VenueAdapter):
     async def _open(self) -> None:
         self._journal.store.open()
         self._owner.begin()
+        self._lead(must=self.profile.login == "exclusive")
+        if self.settings.record is not None:
+            self.recorder = Recorder(self.settings.record, self.clock, source=self.name)
         self._connected = True
         await self.connect()
         self._account = await self._choose_account()
@@ -310,26 +350,62 @@ class VenueClient(VenueAdapter):
         if environment == "live" and not self.settings.gates.any:
             _log.warning("%s trades live without any gate; see gates in the settings", self.name)
         self._state = "open"
-        await self._intake.settle_the_past(self._resolver)
+        if self._leader.leads:
+            await self._take_in()
+        if self._journal.store.durable and self.profile.login == "shared":
+            self._run(self._follow(), "follower")
+
+    def _lead(self, *, must: bool = False) -> bool:
+        """Own the login where nobody else does. Raises `StateLocked` where that is a `must`."""
+        try:
+            self._leader.take(f"the login of {self.name}")
+        except errors.StateLocked:
+            if must:
+                raise
+        return self._leader.leads
+
+    async def _take_in(self) -> None:
+        """Take in what the venue says; only the process that owns the login does."""
+        self._run(self._intake.read(), "reader")
+        await self._intake.settle_the_past()
         self._run(self._intake.pump(), "frames")
+        self._run(self._intake.merge(), "merging")
+        if not self.connection.in_process:
+            self._run(self._intake.reconcile(), "reconciliation")
+
+    async def _follow(self) -> None:
+        """See what other processes write, and own the login once nobody else does."""
+        store, version, turn = self._journal.store, -1, 0
+        while True:
+            await self.clock.sleep(_FOLLOW_EVERY)
+            if (now := store.version) != version:
+                version = now
+                self._event_log.look_again()
+            turn += 1
+            if not self._leader.leads and turn % _LEAD_EVERY == 0 and self._lead():
+                await self._take_in()
 
     def _assemble(self, scope: str, account_id: str) -> None:
         quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
         login = self._login = Login(
             port=self, broker=self.name, account_id=account_id, scope=scope, clock=self.clock,
             capabilities=self.capabilities, journal=self._journal, log=self._event_log, owner=self._owner,
-            ingest=Ingest(self._event_log, self.profile, account_id),
+            ingest=Ingest(self._event_log, self.profile, account_id, park_max=self.settings.park_max),
             instruments=InstrumentCache(self.instruments, self.clock),
             gates=Gatekeeper(self.settings.gates, self._halt, quotes),
-            spawn=self._write, held_elsewhere=self._services.held_elsewhere,
+            limiter=self.limiter, skew=self.skew, spawn=self._write,
+            held_elsewhere=self._services.held_elsewhere,
         )  # fmt: skip
         self._lookups = Lookups(login)
-        self._resolver = Resolver(login)
-        self._submission = Submission(login, self._resolver)
+        self._resolver = Resolver(login, self._run)
+        within = self.settings.resend_within
+        self._submission = Submission(login, self._resolver, resend_within=within)
         self._cancellation = Cancellation(login, self._resolver)
         self._replacement = Replacement(login, self) if isinstance(self, ReplacingClient) else None
-        wait = self.settings.settle_wait
-        self._intake = Intake(login, since=self._started_at, settle_wait=wait, run=self._run)
+        self._intake = Intake(
+            login, self._resolver, since=self._started_at, settle_wait=self.settings.settle_wait,
+            every=self.settings.reconcile_every, run=self._run,
+        )  # fmt: skip
 
     async def _choose_account(self) -> Account:
         rows = (await self.accounts()).rows
@@ -362,12 +438,13 @@ class VenueClient(VenueAdapter):
         if not task.cancelled():
             task.exception()  # looked at, so that asyncio doesn't complain where nobody waits any more
 
-    def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _run(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run background work whose crash makes the broker failed."""
         assert self._loop is not None
         task = self._loop.create_task(work, name=f"{self.name}: {name}")
         self._background.add(task)
         task.add_done_callback(lambda _: self._ended(task, name))
+        return task
 
     def _ended(self, task: asyncio.Task[None], name: str) -> None:
         self._background.discard(task)
@@ -393,8 +470,11 @@ class VenueClient(VenueAdapter):
                 await self.disconnect()
         finally:
             self._event_log.close()
+            self._leader.end()
             self._owner.end()
             self._journal.store.close()
+            if self.recorder is not None:
+                self.recorder.close()
 
     def _check_open(self) -> None:
         if self._state == "failed":

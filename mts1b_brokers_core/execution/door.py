@@ -9,6 +9,7 @@ from typing import TypeVar
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
+from mts1b_brokers_core.platform.ratelimit import Permit, Priority
 
 from .eventlog import Appender
 from .gates import denied
@@ -16,6 +17,27 @@ from .login import Login
 from .port import NotPlaced, PlaceResult, Ticket, Unknown
 
 T = TypeVar("T")
+
+#: Seconds after which to try once more where no connection could be made.
+_AFTER_NO_CONNECTION = 0.25
+
+
+async def allowed(login: Login, operation: str, order: Order) -> Permit | None:
+    """Wait until the venue's limits let one more request pass, before anything is journalled.
+
+    None where the adapter doesn't say what the operation takes: then its transport asks by itself.
+    """
+    cost = login.port.cost(operation, order)
+    if not cost:
+        return None
+    account, symbol = login.account_id, order.symbol
+    return await login.limiter.acquire(cost, priority=Priority.SUBMIT, account=account, symbol=symbol)
+
+
+def refund(permit: Permit | None) -> None:
+    """Give back what a request that wasn't sent had taken."""
+    if permit is not None:
+        permit.refund()
 
 
 async def claim(login: Login, order: Order, ticket: Ticket, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -46,8 +68,10 @@ async def sent(write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:
         return await write()
     except (errors.AuthenticationError, errors.PermissionDenied) as error:
         return NotPlaced(error.message)
+    except errors.NotSent as error:
+        return NotPlaced(error.message, retry_after=_AFTER_NO_CONNECTION)
     except ConnectionRefusedError as error:
-        return NotPlaced(f"no connection was made: {error}")
+        return NotPlaced(f"no connection was made: {error}", retry_after=_AFTER_NO_CONNECTION)
     # In all other cases bytes may have left: unknown, never "no".
     except Exception as error:  # noqa: BLE001
         return Unknown(f"{type(error).__name__}: {error}")

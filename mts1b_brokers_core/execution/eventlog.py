@@ -41,23 +41,36 @@ class Appender:
         self.events: list[BrokerEvent] = []
         #: Orders bound by this transaction whose cancel was wanted while they were unknown.
         self.cancels_due: list[Order] = []
+        #: Fills whose fees became known or changed.
+        self.amended: list[Fill] = []
+        #: True where a venue id was bound: executions that wait may be its.
+        self.bound = False
         last = connection.execute('SELECT "offset", seq FROM log ORDER BY "offset" DESC LIMIT 1').fetchone()
         self._offset: int = last[0] if last else 0
         self._seq: int = last[1] if last else 0
 
-    def has_fill(self, account_id: str, fill_id: str) -> bool:
-        """True where the execution is logged already."""
+    def fee_open(self, account_id: str, fill_id: str) -> bool | None:
+        """Tell whether a logged execution's fees are not known yet; None where it isn't logged."""
         row = self.connection.execute(
-            "SELECT 1 FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
+            "SELECT fee_open FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
         ).fetchone()
-        return row is not None
+        return None if row is None else bool(row[0])
+
+    def amend(self, fill: Fill) -> None:
+        """Write a logged execution's fees anew."""
+        self.connection.execute(
+            "UPDATE log SET body = ?, fee_open = ? WHERE account_id = ? AND fill_id = ?",
+            (fill.model_dump_json(), fill.fees is None, fill.account_id, fill.fill_id),
+        )
+        self.amended.append(fill)
 
     def fill(self, fill: Fill) -> Fill:
         """Number an execution and add it."""
         self._seq += 1
         numbered = fill.evolve(seq=self._seq, broker=self._broker, recorded_at=self.now)
         kind = EventKind.BUST if fill.kind is FillKind.BUST else EventKind.FILL
-        self._add(_fill_event(numbered, kind, self._offset + 1), numbered.model_dump_json(), fill.fill_id)
+        event = _fill_event(numbered, kind, self._offset + 1)
+        self._add(event, numbered.model_dump_json(), fill.fill_id, fee_open=fill.fees is None)
         return numbered
 
     def event(self, kind: EventKind, order: Order | None = None, message: str = "", **detail: str) -> None:
@@ -72,11 +85,12 @@ class Appender:
         )  # fmt: skip
         self._add(event, event.model_dump_json(), None)
 
-    def _add(self, event: BrokerEvent, body: str, fill_id: str | None) -> None:
+    def _add(self, event: BrokerEvent, body: str, fill_id: str | None, *, fee_open: bool = False) -> None:
         self._offset += 1
+        names = (event.account_id, fill_id, event.broker_order_id)
         self.connection.execute(
-            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._offset, self._seq, event.kind, event.account_id, fill_id, event.broker_order_id, body),
+            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (self._offset, self._seq, event.kind, *names, body, fee_open),
         )
         self.events.append(event)
 
@@ -114,6 +128,8 @@ class EventLog:
         self._failure: BrokerError | None = None
         #: Called with an order that was bound after a cancel of it was wanted.
         self.on_cancel_due: Callable[[Order], object] | None = None
+        #: Called after a commit that bound a venue id.
+        self.on_bound: Callable[[], object] | None = None
 
     async def transact(self, work: Callable[[Appender], T]) -> T:
         """Run work in one transaction with an appender; its events are seen once it is durable."""
@@ -125,6 +141,10 @@ class EventLog:
 
         result, _ = await self._journal.store.run(job, self._published)
         return result
+
+    def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Look something up in what is committed."""
+        return self._journal.store.read(query)
 
     async def note(self, kind: EventKind, message: str = "", **detail: str) -> None:
         """Log an event that concerns no one order."""
@@ -139,6 +159,8 @@ class EventLog:
     def _published(self, done: tuple[object, Appender]) -> None:
         appender = done[1]
         events = appender.events
+        for fill in appender.amended:
+            self._amend_recent(fill)
         if events:
             # Results arrive in the order of their commits; a gap is another process's, and in the file.
             if self._recent and events[0].offset != self._recent[-1].offset + 1:
@@ -153,6 +175,14 @@ class EventLog:
         if self.on_cancel_due is not None:
             for order in appender.cancels_due:
                 self.on_cancel_due(order)
+        if appender.bound and self.on_bound is not None:
+            self.on_bound()
+
+    def _amend_recent(self, fill: Fill) -> None:
+        for at, event in enumerate(self._recent):
+            if event.fill is not None and event.fill.seq == fill.seq:
+                self._recent[at] = event.model_copy(update={"fill": fill})
+                return
 
     def _tell(self, event: BrokerEvent) -> None:
         assert self._emit is not None
@@ -161,6 +191,13 @@ class EventLog:
         # What is written is written: an observer that fails can't make an order's answer fail.
         except Exception:  # noqa: BLE001
             _log.exception("%s: an observer failed on %s", self._broker, event.kind)
+
+    def look_again(self) -> None:
+        """Wake every reader because another process may have written."""
+        newest = self._first('SELECT "offset" FROM log ORDER BY "offset" DESC LIMIT 1')
+        if self._recent and newest and newest[0] > self._recent[-1].offset:
+            self._recent.clear()  # what follows it is in the file
+        self.ring()
 
     def ring(self) -> None:
         """Wake every reader."""

@@ -28,9 +28,14 @@ class Gatekeeper:
         self._halt = halt
         self._get_quote = get_quote
 
+    @property
+    def halted(self) -> str | None:
+        """Why trading is halted, or None."""
+        return self._halt.reason()
+
     def check_halt(self, order: Order) -> None:
         """Deny while trading is halted."""
-        reason = self._halt.reason()
+        reason = self.halted
         if reason is not None:
             cure = f"`mts mts1b-brokers resume {order.broker or 'NAME'}` once it is safe"
             raise denied(order, "halted", f"trading is halted: {reason}.", cure)

@@ -1,7 +1,8 @@
-"""How what the venue says comes in: pushed, triggered, or read again after a gap, all by one door."""
+"""How what the venue says comes in: pushed, triggered, polled, or read again after a gap, all by one door."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -10,91 +11,222 @@ from typing import Any
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.platform.failpoints import failpoint
+from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import journal, port
-from .ingest import Ingested
+from .books import Ingested
 from .journal import State
 from .login import Login
 from .resolver import Resolver
 
-Reading = Callable[[], Awaitable[None]]
+Reading = Callable[[], Awaitable[object]]
+Run = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 #: Overlap of every read of past executions with what was read before.
 _OVERLAP = timedelta(minutes=5)
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
+#: How long an order that probably isn't at the venue is looked for again, in case it arrives late.
+_LATE_WATCH = timedelta(minutes=15)
+#: Decoded items that may wait for the journal before the socket is left unread.
+_WAITING = 8192
+#: Orders read by id at once.
+_AT_ONCE = 50
+_MERGED = (port.Execution, port.OrderView, port.FeeAmendment)
+_UNREACHED = (OSError, TimeoutError, errors.VenueError)
 
 
 class Intake:
     """Feeds the fill log from frames and from reads with overlap."""
 
     def __init__(
-        self,
-        login: Login,
-        *,
-        since: datetime,
-        settle_wait: float,
-        run: Callable[[Coroutine[Any, Any, None], str], None],
+        self, login: Login, resolver: Resolver, *, since: datetime, settle_wait: float, every: float, run: Run
     ) -> None:
         self._login = login
+        self._resolver = resolver
         self._since = since
         self._settle_wait = settle_wait
+        profile = login.port.profile
+        self._every = min(every, profile.poll_every) if profile.fill_source == "poll" else every
         self._gap = False
+        self._read_until: datetime | None = None
+        self._fees_until: datetime | None = None
+        self._reading = asyncio.Lock()
+        self._waiting: list[port.Decoded] = []
+        self._arrived, self._room = asyncio.Event(), asyncio.Event()
+        self._ended = False
+        #: What has to be read: these orders, or everything.
+        self._refs: dict[port.OrderRef, None] = {}
+        self._everything = False
+        self._wanted = asyncio.Event()
         login.ingest.on_held = lambda key: run(self._release(key), f"settle {key}")
+        login.log.on_bound = lambda: run(self._unpark(), "parked fills")
 
-    async def settle_the_past(self, resolver: Resolver) -> None:
+    # --- start, and reads with overlap ----------------------------------------------------------
+
+    async def settle_the_past(self) -> None:
         """Ask about what the last run left open, then read what happened meanwhile, with overlap."""
-        records = self._login.journal.read(journal.unsettled, (State.SENDING, State.UNKNOWN))
-        for record in records:
-            await resolver.resolve_once(record)
+        await self._login.log.transact(
+            lambda log: journal.abandon_changes(log.connection, self._login.owner.is_dead)
+        )
+        for record in self._login.journal.read(journal.unsettled, (State.SENDING, State.UNKNOWN)):
+            record = await self._resolver.resolve_once(record)
+            if record.state in (State.SENDING, State.UNKNOWN):
+                self._resolver.follow(record.key)
         await self.catch_up()
 
-    async def catch_up(self) -> None:
+    async def catch_up(self) -> Ingested:
         """Read past executions with overlap, then the unsettled orders and what those still lack."""
-        last = self._login.journal.read(journal.last_fill)
-        since = last.executed_at if last else self._since
-        since -= _OVERLAP + timedelta(seconds=self._login.port.profile.correction_lookback)
-        await self._observe(await self._login.port.executions(self._login.account_id, since, None))
-        records = self._login.journal.read(journal.unsettled, (State.CONFIRMED,))
-        refs = [port.OrderRef(row.order.broker_order_id) for row in records if row.order.broker_order_id]
-        if refs:
-            await self._follow(await self._observe(await self._login.port.read(refs)))
+        async with self._reading:
+            with prioritised(Priority.FILLS):
+                return await self._catch_up()
 
-    async def _follow(self, seen: Ingested) -> None:
-        """Read the executions of orders of which the venue counts more than is logged."""
-        if seen.lacking:
-            await self._observe(await self._login.port.executions_of(list(seen.lacking.values())))
+    async def _catch_up(self) -> Ingested:
+        login, profile = self._login, self._login.port.profile
+        now, last = login.clock.now(), login.journal.read(journal.last_fill)
+        since = min(filter(None, (self._read_until, last.executed_at if last else None)), default=self._since)
+        since -= _OVERLAP + timedelta(seconds=profile.correction_lookback)
+        await self._check_window(since, now)
+        seen = await self._observe(await login.port.executions(login.account_id, since, None))
+        records = login.journal.read(journal.unsettled, (State.CONFIRMED, State.DUPLICATE))
+        refs = [port.OrderRef(name) for row in records for name in row.order.broker_order_ids]
+        for start in range(0, len(refs), _AT_ONCE):
+            part = await self._observe(await login.port.read(refs[start : start + _AT_ONCE]))
+            seen.fills += part.fills
+            seen.fills += await self._follow(part)
+        self._read_until = now
+        return seen
 
-    async def _observe(
-        self, listing: port.Listing[port.Execution] | port.Listing[port.OrderView]
-    ) -> Ingested:
+    async def _check_window(self, since: datetime, now: datetime) -> None:
+        """Announce what can't be read any more: an outage longer than the venue keeps executions."""
+        window = self._login.port.profile.fill_window
+        if window is None or self._login.journal.read(journal.last_fill) is None:
+            return
+        kept = now - timedelta(seconds=window)
+        if since + _OVERLAP < kept:
+            bounds = {"since": str(since + _OVERLAP), "until": str(kept), "closed": "never"}
+            why = "the venue keeps executions no longer; compare the positions"
+            await self._login.log.note(EventKind.GAP_OPEN, why, **bounds)
+
+    async def _follow(self, seen: Ingested) -> int:
+        """Read what orders lack: executions where the venue counts more, counts where it shows only those."""
+        fills, port_ = 0, self._login.port
+        if seen.lacking and port_.profile.fill_identity != "cumulative":
+            fills += (await self._observe(await port_.executions_of(list(seen.lacking.values())))).fills
+        if seen.reread:
+            fills += (await self._observe(await port_.read(seen.reread))).fills
+        return fills
+
+    async def _observe(self, listing: port.Listing[port.Seen]) -> Ingested:
         self.report(listing.unreadable)
         return await self._login.ingest.observe(listing.rows)
 
+    # --- what a healthy-looking stream may have lost --------------------------------------------
+
+    async def reconcile(self) -> None:
+        """Compare with the venue at a steady pace until the broker closes."""
+        while True:
+            await self._login.clock.sleep(self._every)
+            await self._persist(self.compare)
+
+    async def compare(self) -> None:
+        """Read what the stream should have brought; what it didn't is a gap, found and closed here."""
+        login = self._login
+        seen = await self.catch_up()
+        with prioritised(Priority.FILLS):
+            listing = await login.port.open_orders(login.account_id)
+            seen.fills += await self._follow(await self._observe(listing))
+            if isinstance(login.port, port.ReadingFees):
+                await self._read_fees(login.port)
+        if seen.fills and login.port.profile.fill_source != "poll":
+            await self._open_gap(f"{seen.fills} executions that the stream did not bring")
+            await self._close_gap()
+        await self._unpark()
+        await self._look_for_late_orders()
+
+    async def _read_fees(self, source: port.ReadingFees) -> None:
+        now = self._login.clock.now()
+        since = (self._fees_until or self._since) - _OVERLAP
+        listing = await source.fees(self._login.account_id, since)
+        self.report(listing.unreadable)
+        await self._login.ingest.observe(listing.rows)
+        self._fees_until = now
+
+    async def _look_for_late_orders(self) -> None:
+        since = self._login.clock.now() - _LATE_WATCH
+        for record in self._login.journal.read(journal.unsettled, (State.NOT_PLACED,)):
+            sent = record.order.submitted_at
+            if record.certainty == "probable" and sent is not None and sent >= since:
+                await self._resolver.look(record, self._login.attempts(record.key)[-1])
+
+    # --- the stream -----------------------------------------------------------------------------
+
     async def pump(self) -> None:
-        """Take frames until the broker closes. Raises `BrokerFailed` where the venue's stream ends."""
-        async for frame in self._login.port.frames():
-            await self._handle(self._login.port.decode(frame))
+        """Take frames until the broker closes. Raises `BrokerFailed` where the venue's stream ends.
+
+        Frames are decoded as they come and merged together: one commit for what arrived meanwhile.
+        """
+        try:
+            async for frame in self._login.port.frames():
+                self._waiting.extend(self._login.port.decode(frame))
+                self._arrived.set()
+                if len(self._waiting) >= _WAITING:
+                    self._room.clear()
+                    await self._room.wait()
+        finally:
+            self._ended = True
+            self._arrived.set()
         raise errors.BrokerFailed("the venue's stream ended.")
 
+    async def merge(self) -> None:
+        """Merge what `pump` decoded until it ends."""
+        while not self._ended or self._waiting:
+            await self._arrived.wait()
+            self._arrived.clear()
+            items, self._waiting = self._waiting, []
+            self._room.set()
+            await self._handle(items)
+
     async def _handle(self, items: Sequence[port.Decoded]) -> None:
-        await self._login.ingest.observe(
-            [item for item in items if isinstance(item, (port.Execution, port.OrderView))]
-        )
+        merged = [item for item in items if isinstance(item, _MERGED)]
+        if merged:
+            seen = await self._login.ingest.observe(merged)
+            failpoint("fill.delivered")
+            self._want(seen.reread)
         for item in items:
             if isinstance(item, port.Trigger):
-                await self._persist(functools.partial(self._read, item.refs))
-            elif isinstance(item, port.Link):
+                self._want(item.refs, everything=not item.refs)
+        for item in items:
+            if isinstance(item, port.Link):
                 await self._linked(item)
-            elif isinstance(item, port.FeeAmendment):
-                await self._amend(item)
             elif isinstance(item, port.Unreadable):
                 self.report([item])
 
+    def _want(self, refs: Sequence[port.OrderRef], *, everything: bool = False) -> None:
+        self._refs.update(dict.fromkeys(refs))
+        self._everything = self._everything or everything
+        if self._refs or self._everything:
+            self._wanted.set()
+
+    async def read(self) -> None:
+        """Read what the stream gave reason to, until the broker closes; the stream goes on meanwhile."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            refs, everything = list(self._refs), self._everything
+            self._refs, self._everything = {}, False
+            await self._persist(self.catch_up if everything else functools.partial(self._read, refs))
+
     async def _read(self, refs: Sequence[port.OrderRef]) -> None:
-        fills = await self._login.port.executions_of(refs)
-        views = await self._login.port.read(refs)
-        self.report([*fills.unreadable, *views.unreadable])
-        await self._login.ingest.observe([*fills.rows, *views.rows])
+        rows: list[port.Seen] = []
+        with prioritised(Priority.FILLS):
+            if self._login.port.profile.fill_identity != "cumulative":
+                fills = await self._login.port.executions_of(refs)
+                self.report(fills.unreadable)
+                rows += fills.rows
+            views = await self._login.port.read(refs)
+        self.report(views.unreadable)
+        await self._login.ingest.observe([*rows, *views.rows])
 
     async def _persist(self, read: Reading) -> None:
         """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop."""
@@ -104,7 +236,7 @@ class Intake:
                 await read()
             except (errors.AuthenticationError, errors.PermissionDenied):
                 raise
-            except (OSError, TimeoutError, errors.VenueError) as error:
+            except _UNREACHED as error:
                 await self._open_gap(str(error))
                 await self._login.clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
@@ -118,17 +250,21 @@ class Intake:
         view = self._login.ingest.held.get(key)
         if view is None:
             return
-        with contextlib.suppress(OSError, TimeoutError, errors.VenueError):
+        with contextlib.suppress(*_UNREACHED), prioritised(Priority.FILLS):
             await self._observe(await self._login.port.executions_of([view.ref]))
         if (view := self._login.ingest.held.get(key)) is not None:
             await self._login.ingest.observe([view], release=True)
+
+    async def _unpark(self) -> None:
+        with contextlib.suppress(errors.StateError):  # they stay parked
+            await self._login.ingest.unpark()
 
     async def _linked(self, link: port.Link) -> None:
         await self._login.log.note(EventKind.LINK_UP if link.up else EventKind.LINK_DOWN, link.words)
         if not link.up or link.data_lost:
             await self._open_gap(link.words)
         if link.up and self._gap:
-            await self._persist(self.catch_up)
+            self._want((), everything=True)
 
     async def _open_gap(self, words: str) -> None:
         if not self._gap:
@@ -139,11 +275,6 @@ class Intake:
         if self._gap:
             self._gap = False
             await self._login.log.note(EventKind.GAP_CLOSED, "read again with overlap")
-
-    async def _amend(self, amendment: port.FeeAmendment) -> None:
-        fees = " + ".join(map(repr, amendment.fees))
-        detail = {"fill_id": amendment.fill_id, "status": amendment.fee_status}
-        await self._login.log.note(EventKind.FEE_AMENDED, fees, **detail)
 
     def report(self, rows: Sequence[port.Unreadable]) -> None:
         """Tell observers of rows that make no sense."""

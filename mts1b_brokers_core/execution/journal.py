@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -21,7 +20,7 @@ from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.sqlite import SqliteStore
 
 from .bodies import body_of, order_of
-from .merge import Logged
+from .merge import NOTHING_LOGGED, Logged, Part
 from .port import OrderRef, Ticket
 from .schema import APPLICATION_ID, MIGRATIONS
 
@@ -65,7 +64,7 @@ class Record:
     account_id: str
     state: State
     order: Order
-    logged: Logged = field(default_factory=Logged)
+    logged: Logged = NOTHING_LOGGED
     certainty: str | None = None
     reason: str | None = None
     words: str | None = None
@@ -124,8 +123,8 @@ class Journal:
 # --- inside a transaction ----------------------------------------------------------------------------
 
 _RECORD = (
-    "SELECT key, fingerprint, account_id, state, body, logged_quantity, logged_value, certainty, reason,"
-    " words, cancel_wanted FROM orders"
+    "SELECT key, fingerprint, account_id, state, body, logged, certainty, reason, words, cancel_wanted"
+    " FROM orders"
 )
 
 
@@ -133,10 +132,10 @@ _ATTEMPT = "SELECT key, n, kind, token, t0_ns, not_after_ns, owner, outcome, cau
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    key, mark, account_id, state, body, quantity, value, certainty, reason, words, cancel_wanted = row
+    key, mark, account_id, state, body, logged, certainty, reason, words, cancel_wanted = row
     return Record(
-        key, mark, account_id, State(state), order_of(body), Logged(Decimal(quantity), Decimal(value)),
-        certainty, reason, words, bool(cancel_wanted),
+        key, mark, account_id, State(state), order_of(body), Logged.parse(logged), certainty, reason, words,
+        bool(cancel_wanted),
     )  # fmt: skip
 
 
@@ -179,10 +178,10 @@ def unsettled(connection: sqlite3.Connection, states: Iterable[State]) -> list[R
     return [_record(row) for row in rows.fetchall()]
 
 
-def attempts(connection: sqlite3.Connection, key: str) -> list[Attempt]:
-    """Return a key's attempts, oldest first."""
+def attempts(connection: sqlite3.Connection, key: str, *, kind: str | None = None) -> list[Attempt]:
+    """Return a key's attempts, oldest first; of one kind where it is given."""
     rows = connection.execute(f"{_ATTEMPT} WHERE key = ? ORDER BY n", (key,))
-    return [Attempt(*row) for row in rows.fetchall()]
+    return [Attempt(*row) for row in rows.fetchall() if kind in (None, row[2])]
 
 
 def add_name(connection: sqlite3.Connection, account_id: str, name: str, kind: Name, key: str) -> bool:
@@ -260,6 +259,14 @@ def open_changes(connection: sqlite3.Connection, key: str) -> list[Attempt]:
     return [tried for tried in tries if tried.kind != "new" and tried.outcome in (None, State.UNKNOWN)]
 
 
+def abandon_changes(connection: sqlite3.Connection, is_dead: Callable[[str], bool]) -> None:
+    """Let the changes whose owner died before their answer be in doubt: a sight of the order tells."""
+    query = f"{_ATTEMPT} WHERE kind != 'new' AND outcome IS NULL"
+    for tried in [Attempt(*row) for row in connection.execute(query).fetchall()]:
+        if is_dead(tried.owner):
+            finish_attempt(connection, tried.key, tried.n, str(State.UNKNOWN), "its process ended")
+
+
 def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: str, cause: str) -> None:
     """Write how an attempt ended."""
     connection.execute(
@@ -269,13 +276,13 @@ def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: st
 
 def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -> None:
     """Write a key's new row, and bind the venue ids its order has by now."""
-    order, logged = now.order, now.logged
+    order = now.order
     stands = (now.state, body_of(order), order.is_final, order.settled)
     answer = (now.certainty, now.reason, now.words)
     connection.execute(
-        "UPDATE orders SET state = ?, body = ?, final = ?, settled = ?, logged_quantity = ?,"
-        " logged_value = ?, certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
-        (*stands, str(logged.quantity), str(logged.value), *answer, now_ns, now.key),
+        "UPDATE orders SET state = ?, body = ?, final = ?, settled = ?, logged = ?,"
+        " certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
+        (*stands, now.logged.text(), *answer, now_ns, now.key),
     )
     if order.broker_order_ids != was.order.broker_order_ids:
         for broker_order_id in order.broker_order_ids:
@@ -286,6 +293,47 @@ def want_cancel(connection: sqlite3.Connection, key: str) -> Record | None:
     """Remember that a cancel is wanted: no further attempt is made, and it is sent once an id is bound."""
     connection.execute("UPDATE orders SET cancel_wanted = 1 WHERE key = ?", (key,))
     return get(connection, key)
+
+
+def twin(connection: sqlite3.Connection, account_id: str, mark: str, key: str) -> Record | None:
+    """Return another key's order with equal terms of which it is not known whether the venue has it."""
+    row = connection.execute(
+        f"{_RECORD} WHERE settled = 0 AND fingerprint = ? AND account_id = ? AND key != ?"
+        f" AND state IN ({_marks(UNRESOLVED)}) LIMIT 1",
+        (mark, account_id, key, *UNRESOLVED),
+    ).fetchone()
+    return None if row is None else _record(row)
+
+
+def fills_at(connection: sqlite3.Connection, account_id: str, broker_order_id: str) -> list[Fill]:
+    """Return the executions logged of one venue order, oldest first."""
+    rows = connection.execute(
+        "SELECT body FROM log WHERE broker_order_id = ? AND account_id = ? AND fill_id IS NOT NULL"
+        ' ORDER BY "offset"',
+        (broker_order_id, account_id),
+    )
+    return [Fill.model_validate_json(row[0]) for row in rows.fetchall()]
+
+
+def logged_at(connection: sqlite3.Connection, account_id: str, broker_order_id: str) -> Part:
+    """Return how much is logged of one venue order, whosever it is."""
+    total = Part()
+    for fill in fills_at(connection, account_id, broker_order_id):
+        total = total.plus(Part.of(fill))
+    return total
+
+
+def void(connection: sqlite3.Connection, account_id: str, fill_id: str) -> bool:
+    """Mark an execution as taken back; False where it is already."""
+    return bool(
+        connection.execute("INSERT OR IGNORE INTO voided VALUES (?, ?)", (account_id, fill_id)).rowcount
+    )
+
+
+def is_void(connection: sqlite3.Connection, account_id: str, fill_id: str) -> bool:
+    """True where an execution was taken back."""
+    query = "SELECT 1 FROM voided WHERE account_id = ? AND fill_id = ?"
+    return connection.execute(query, (account_id, fill_id)).fetchone() is not None
 
 
 def last_fill(connection: sqlite3.Connection) -> Fill | None:

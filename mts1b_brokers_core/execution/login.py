@@ -9,6 +9,8 @@ from typing import Any
 
 from mts1b_brokers_core.foundation.capabilities import Capabilities
 from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.platform.ratelimit import Limiter
+from mts1b_brokers_core.platform.skew import ClockSkew
 
 from . import journal
 from .eventlog import EventLog
@@ -40,6 +42,8 @@ class Login:
     instruments: InstrumentCache
     gates: Gatekeeper
     owner: Owner
+    limiter: Limiter
+    skew: ClockSkew
     spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]
     held_elsewhere: Callable[[str], str | None] | None
 

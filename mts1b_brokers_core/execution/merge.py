@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
@@ -15,25 +17,80 @@ _WORKING = (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Logged:
-    """What the fill log holds of one order: quantity, and value (sum of price x quantity)."""
+class Part:
+    """What the fill log holds of one venue order: quantity, and value (sum of price x quantity)."""
 
     quantity: Decimal = Decimal(0)
     value: Decimal = Decimal(0)
 
-    def plus(self, fill: Fill) -> Logged:
-        """Return the totals with one more fill; a bust takes away."""
-        return Logged(
-            LEDGER.add(self.quantity, fill.quantity),
-            LEDGER.add(self.value, LEDGER.multiply(fill.price, fill.quantity)),
-        )
+    def plus(self, other: Part) -> Part:
+        """Return the sums of both."""
+        return Part(LEDGER.add(self.quantity, other.quantity), LEDGER.add(self.value, other.value))
+
+    @classmethod
+    def of(cls, fill: Fill) -> Part:
+        """Return what one fill adds; a bust takes away."""
+        return cls(fill.quantity, LEDGER.multiply(fill.price, fill.quantity))
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """What the fill log holds of one order of ours, by the venue ids it had: each id counts for itself."""
+
+    parts: Mapping[str, Part] = field(default_factory=dict)
+
+    def of(self, broker_order_id: str | None) -> Part:
+        """Return what is logged of one venue id."""
+        return self.parts.get(broker_order_id or "", _NOTHING)
+
+    @property
+    def total(self) -> Part:
+        """What is logged of the order as a whole."""
+        if len(self.parts) == 1:
+            return next(iter(self.parts.values()))
+        total = _NOTHING
+        for part in self.parts.values():
+            total = total.plus(part)
+        return total
+
+    @property
+    def quantity(self) -> Decimal:
+        """The quantity logged of the order as a whole."""
+        return self.total.quantity
+
+    def plus(self, broker_order_id: str | None, part: Part) -> Logged:
+        """Return the totals with more logged of one venue id."""
+        name = broker_order_id or ""
+        return Logged({**self.parts, name: self.of(name).plus(part)})
+
+    def under(self, broker_order_id: str) -> Logged:
+        """Return the totals with what was logged before any id was known under the first that is."""
+        if "" not in self.parts:
+            return self
+        rest = {name: part for name, part in self.parts.items() if name}
+        return Logged(rest).plus(broker_order_id, self.parts[""])
+
+    def text(self) -> str:
+        """Return the totals as the text that is stored."""
+        return json.dumps({name: (str(part.quantity), str(part.value)) for name, part in self.parts.items()})
+
+    @classmethod
+    def parse(cls, text: str) -> Logged:
+        """Return the totals that a stored text holds."""
+        if text == "{}":
+            return NOTHING_LOGGED
+        return cls({name: Part(Decimal(row[0]), Decimal(row[1])) for name, row in json.loads(text).items()})
+
+
+_NOTHING = Part()
+NOTHING_LOGGED = Logged()
 
 
 def apply(
     order: Order,
     seen: OrderView | Fill,
     *,
-    logged: Logged = Logged(),
+    logged: Part = _NOTHING,
     reopens: frozenset[OrderStatus] = frozenset(),
 ) -> Order:
     """Return the order with an observation merged in; for a fill, `logged` already includes it.
@@ -111,14 +168,14 @@ def _status(
     return seen
 
 
-def _with_fill(order: Order, fill: Fill, logged: Logged) -> Order:
+def _with_fill(order: Order, fill: Fill, logged: Part) -> Order:
     if fill.kind is FillKind.BUST:
         filled = max(Decimal(0), LEDGER.add(order.filled_quantity, fill.quantity))
     else:
         filled = max(order.filled_quantity, logged.quantity)
     changes: dict[str, Any] = {"filled_quantity": filled, "fees": add_fees(order.fees, fill.fees)}
     if filled == logged.quantity:
-        changes["average_price"] = _average(logged)
+        changes["average_price"] = mean(logged)
     now = order.status or OrderStatus.PENDING_NEW
     if not now.final and fill.kind is FillKind.TRADE:
         if order.quantity is not None and filled >= order.quantity:
@@ -136,12 +193,12 @@ _AVERAGE_PLACES = Decimal("1E-18")
 _QUOTIENTS = Context(prec=60, rounding=ROUND_HALF_EVEN, traps=[])
 
 
-def _average(logged: Logged) -> Decimal | None:
+def mean(part: Part) -> Decimal | None:
     """Return value / quantity, rounded half-even at 18 decimals: an average need not end."""
-    if not logged.quantity:
+    if not part.quantity:
         return None
-    mean = _QUOTIENTS.divide(logged.value, logged.quantity)
-    return mean.quantize(_AVERAGE_PLACES, context=_QUOTIENTS).normalize(_QUOTIENTS)
+    quotient = _QUOTIENTS.divide(part.value, part.quantity)
+    return quotient.quantize(_AVERAGE_PLACES, context=_QUOTIENTS).normalize(_QUOTIENTS)
 
 
 def add_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) -> tuple[Money, ...] | None:
@@ -152,6 +209,16 @@ def add_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) 
     for fee in second:
         totals[fee.currency] = totals[fee.currency] + fee if fee.currency in totals else fee
     return tuple(totals[currency] for currency in sorted(totals))
+
+
+def less_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) -> tuple[Money, ...] | None:
+    """Return the first fees without the second, by currency."""
+    return add_fees(first, None if second is None else negated(second))
+
+
+def negated(fees: tuple[Money, ...]) -> tuple[Money, ...]:
+    """Return the fees that take these back."""
+    return tuple(-fee for fee in fees)
 
 
 def unfilled(view: OrderView) -> OrderView:

@@ -60,6 +60,26 @@ class Owner:
             os.close(descriptor)
 
 
+class Leader:
+    """The one process of a state folder that owns the login: its socket, its tokens, its fills."""
+
+    def __init__(self, journal: Path | None) -> None:
+        self._lock = None if journal is None else Lock(journal.with_name(f"{journal.name}.leader"))
+        self.leads = False
+
+    def take(self, what: str = "the login") -> None:
+        """Become the leader. Raises `StateLocked`, naming the process that is."""
+        if not self.leads and self._lock is not None:
+            self._lock.acquire(what)
+        self.leads = True
+
+    def end(self) -> None:
+        """Let another process lead."""
+        if self._lock is not None:
+            self._lock.release()
+        self.leads = False
+
+
 class Halt:
     """The durable halt flag: a file beside the journal that every process of the state folder sees."""
 

@@ -7,19 +7,21 @@ Everything it can say about an order is one of the results below.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 from mts1b_brokers_core.foundation import orders
 from mts1b_brokers_core.foundation.accounts import Account
 from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.instruments import Instrument
+from mts1b_brokers_core.platform.ratelimit import Limit
 
 T = TypeVar("T")
+Row = TypeVar("Row", covariant=True)
 
 
 # --- what the venue is like, as data -----------------------------------------------------------------
@@ -43,6 +45,9 @@ class TokenRule:
 class VenueProfile:
     """How a venue behaves where order safety depends on it; times in seconds, None where unlimited.
 
+    `fill_window` is how far back executions can be read, `poll_every` how often they are where nothing is
+    pushed; `limits` are what the venue allows, as the limiter's data.
+
     `not_after` names the means by which the venue itself refuses a late request, `not_after_seconds`
     how long after sending that is. `visibility` is the longest delay until an accepted order shows in
     the sources, `clock_uncertainty` what our idea of the venue's clock may be off by.
@@ -59,12 +64,14 @@ class VenueProfile:
     fill_source: Literal["push", "trigger", "poll"] = "push"
     fill_scope: Literal["account", "session"] = "account"
     fill_window: float | None = None
+    poll_every: float = 5.0
     correction_lookback: float = 0.0
     fee_timing: Literal["with_fill", "seconds", "next_day", "order_level", "never"] = "with_fill"
     replace: Literal["same_id", "new_id", "none"] = "none"
     replace_quantity: Literal["total", "remaining"] = "total"
     cancel_by: Literal["venue_id", "token"] = "venue_id"
     login: Literal["exclusive", "shared"] = "shared"
+    limits: tuple[Limit, ...] = ()
     reopens: frozenset[orders.OrderStatus] = frozenset()
 
 
@@ -164,7 +171,12 @@ class OrderView:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """One execution as the venue reports it; quantity negative and `corrects` set for a bust."""
+    """One execution as the venue reports it.
+
+    A bust names what it takes back in `corrects`, and has that one's quantity and price, negative; a
+    trade with `corrects` replaces the one it names. `fill_id` is None only where the profile says that
+    executions have no ids of their own (content).
+    """
 
     fill_id: str | None
     ref: OrderRef
@@ -181,6 +193,7 @@ class Execution:
     leg: int | None = None
     account_id: str | None = None
     source: str = ""
+    derived: bool = False
     evidence: dict[str, str] = field(default_factory=dict)
 
 
@@ -218,7 +231,8 @@ class Unreadable:
     cause: str
 
 
-Decoded = Execution | OrderView | FeeAmendment | Trigger | Link | Unreadable
+Seen = Execution | OrderView
+Decoded = Seen | FeeAmendment | Trigger | Link | Unreadable
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +247,10 @@ class Coverage:
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
+class Listing(Generic[Row]):
     """Rows, the rows that could not be read, and what they cover."""
 
-    rows: tuple[T, ...]
+    rows: tuple[Row, ...]
     coverage: Coverage
     unreadable: tuple[Unreadable, ...] = ()
 
@@ -265,7 +279,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class NotPlaced:
-    """Nothing reached the venue's order system, or it refused for a reason that isn't the order's."""
+    """Nothing reached the venue's order system, or it refused for a reason that isn't the order's.
+
+    `retry_after` is the seconds after which the same attempt may succeed, None where repeating it is no
+    use before something else has changed.
+    """
 
     cause: str
     retry_after: float | None = None
@@ -310,9 +328,13 @@ CancelResult = Taken | Final | NoSuch | Refused | Unknown
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Orders that match the ticket; one is the answer, several are not."""
+    """Orders that may be the ticket's; which of them are is told by token or terms.
+
+    With the `coverage` of the look-up, an answer that holds none of them proves as much as `Absent`.
+    """
 
     views: tuple[OrderView, ...]
+    coverage: Coverage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +358,10 @@ class VenuePort(Protocol):
     """The operations an adapter supplies. Transport exceptions may simply pass: core classifies them."""
 
     profile: VenueProfile
+
+    def cost(self, operation: str, order: orders.Order | None) -> Mapping[str, float]:
+        """Return what an operation takes of each limit; pure. Nothing, unless an adapter says otherwise."""
+        return {}
 
     @abstractmethod
     async def connect(self) -> None:
@@ -380,12 +406,15 @@ class VenuePort(Protocol):
     @abstractmethod
     async def executions(
         self, account_id: str, since: datetime | None, until: datetime | None
-    ) -> Listing[Execution]:
-        """List executions in a window; None leaves that side open."""
+    ) -> Listing[Seen]:
+        """List executions in a window; None leaves that side open.
+
+        Where the venue shows none, the orders that changed in the window: their fills are cut from them.
+        """
 
     @abstractmethod
-    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Execution]:
-        """List executions of these orders."""
+    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Seen]:
+        """List executions of these orders, or the orders where the venue shows none."""
 
     @abstractmethod
     async def instruments(self, query: str | None) -> Listing[Instrument]:
@@ -394,6 +423,14 @@ class VenuePort(Protocol):
     @abstractmethod
     async def accounts(self) -> Listing[Account]:
         """List the login's accounts."""
+
+
+@runtime_checkable
+class ReadingFees(Protocol):
+    """What an adapter supplies besides where fees become known after their fills."""
+
+    async def fees(self, account_id: str, since: datetime | None) -> Listing[FeeAmendment]:
+        """List the fees that became known, or changed, since a time."""
 
 
 class Replacing(Protocol):

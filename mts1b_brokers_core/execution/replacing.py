@@ -8,8 +8,9 @@ from dataclasses import replace
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.ids import uuid7
-from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatus
+from mts1b_brokers_core.foundation.orders import Order, OrderChanges
 from mts1b_brokers_core.platform.failpoints import failpoint
+from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import door, journal
 from .eventlog import Appender
@@ -17,9 +18,9 @@ from .gates import denied
 from .instruments import fit
 from .journal import Record, State
 from .login import Login
-from .merge import apply
 from .outcomes import meaning_of
-from .port import Ack, NotPlaced, OrderRef, OrderView, PlaceResult, Rejected, Replacing, Ticket, Unknown
+from .port import Ack, NotPlaced, OrderRef, PlaceResult, Rejected, Replacing, Ticket, Unknown
+from .replaced import changed
 from .tokens import venue_token
 from .writing import write_record
 
@@ -52,23 +53,31 @@ class Replacement:
                 return _answer(
                     record.order, State(tried.outcome or State.UNKNOWN), tried.cause or "no answer"
                 )
+        wanted = await self._prepare(record, changes)
+        permit = await door.allowed(login, "replace", wanted)
         ticket = Ticket(
-            order=await self._prepare(record, changes),
+            order=wanted,
             account_id=login.account_id,
             token=venue_token(key, login.scope, login.port.profile.token),
             attempt=len(tries) + 1,
             t0=login.clock.now(),
             changes=changes,
         )
-        await self._claim(record, ticket, changes, key)
+        try:
+            await self._claim(record, ticket, changes, key)
+        except errors.OrderDenied:
+            door.refund(permit)
+            raise
         failpoint("replace.claimed")
         try:
             door.check_still_wanted(login, record.order, ticket)
         except errors.OrderDenied as denial:
+            door.refund(permit)
             await self._conclude(record, ticket, changes, NotPlaced(denial.message))
             raise
         ref = OrderRef(record.order.broker_order_id)
-        result = await door.sent(lambda: self._replacing.replace_one(ref, ticket))
+        with prioritised(Priority.SUBMIT, prepaid=permit):
+            result = await door.sent(lambda: self._replacing.replace_one(ref, ticket))
         failpoint("replace.answered")
         if isinstance(result, Unknown):
             result = await self._read_back(ref, ticket, result.cause)
@@ -119,7 +128,8 @@ class Replacement:
     async def _read_back(self, ref: OrderRef, ticket: Ticket, cause: str) -> PlaceResult:
         """Return what the order itself tells of a change whose reply is missing."""
         try:
-            listing = await self._login.port.read([ref])
+            with prioritised(Priority.RESOLVER):
+                listing = await self._login.port.read([ref])
         # A reading that fails in any way says nothing about the change.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{cause}; reading the order failed too: {error}")
@@ -133,8 +143,8 @@ class Replacement:
     ) -> Order:
         outcome, cause = meaning_of(result)
 
-        def changed(order: Order) -> Order:
-            return _changed(order, ticket, changes, result) if isinstance(result, Ack) else order
+        def after(order: Order) -> Order:
+            return changed(order, ticket, changes, result) if isinstance(result, Ack) else order
 
         def write(log: Appender) -> Order:
             journal.finish_attempt(log.connection, record.key, ticket.attempt, str(outcome), cause)
@@ -142,21 +152,11 @@ class Replacement:
             assert was is not None
             if not isinstance(result, Ack):
                 return was.order
-            order = write_record(log, was, replace(was, order=changed(was.order))).order
+            order = write_record(log, was, replace(was, order=after(was.order))).order
             log.event(EventKind.REPLACED, order, ", ".join(sorted(changes.given())))
             return order
 
-        return await door.conclude(self._login, write, lambda: changed(record.order))
-
-
-def _changed(order: Order, ticket: Ticket, changes: OrderChanges, ack: Ack) -> Order:
-    sent = {name: getattr(ticket.order, name) for name in changes.given()}
-    order = order.evolve(**sent, adjustments=ticket.order.adjustments)
-    new_id = ack.ref.broker_order_id
-    view = ack.echo or OrderView(ack.ref, order.status or OrderStatus.NEW)
-    if new_id and order.broker_order_id and new_id != order.broker_order_id:
-        order = apply(order, OrderView(OrderRef(order.broker_order_id), view.status, replaced_by=new_id))
-    return apply(order, view)
+        return await door.conclude(self._login, write, lambda: after(record.order))
 
 
 def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None = None) -> Order:

@@ -2,31 +2,91 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import datetime, timedelta
+from typing import Any
 
+from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
-from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.clock import from_ns
+from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import journal, port
 from .eventlog import Appender
-from .journal import Attempt, Record, State
+from .journal import Attempt, Name, Record, State
 from .login import Login
-from .merge import apply, unfilled
+from .verdict import Asked, Verdict, after, by_hand, verdict
 from .writing import bind_children, write_record
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
-#: The state, the certainty of an absence, and the evidence in words.
-Verdict = tuple[State, str | None, str]
 _ASKABLE = (State.UNKNOWN, State.SENDING)
+_SETTLED_BY_HAND = (State.UNKNOWN, State.SENDING, State.AMBIGUOUS, State.DUPLICATE)
+Run = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 
 class Resolver:
     """Asks the venue and writes the verdict, with its evidence, by the journal's state machine."""
 
-    def __init__(self, login: Login) -> None:
+    def __init__(self, login: Login, run: Run) -> None:
         self._login = login
+        self._run = run
+        self._began = login.clock.monotonic()
+        self._sent: dict[tuple[str, int], float] = {}
+        self._following: dict[str, asyncio.Task[None]] = {}
+
+    # --- in the background ----------------------------------------------------------------------
+
+    def sent(self, key: str, attempt: int) -> None:
+        """Note when an attempt goes out, by a clock that never steps."""
+        self._sent[key, attempt] = self._login.clock.monotonic()
+
+    def answered(self, key: str, attempt: int) -> None:
+        """Forget when an attempt went out: its answer came."""
+        self._sent.pop((key, attempt), None)
+
+    def follow(self, key: str) -> asyncio.Task[None]:
+        """Go on asking about a key that was asked about just now, in a task of the broker's."""
+        task = self._following.get(key)
+        if task is None:
+            task = self._following[key] = self._run(self._until_resolved(key), f"resolver of {key}")
+            task.add_done_callback(lambda _: self._following.pop(key, None))
+        return task
+
+    async def wait(self, record: Record, seconds: float | None, *, abandoned: bool = False) -> Record:
+        """Look once, then wait for the verdict at most so many seconds (None: however long it takes).
+
+        Returns how the key stands then; what is still open is asked about in the background.
+        """
+        if record.state not in _ASKABLE:
+            return record
+        with contextlib.suppress(TimeoutError, errors.StateError):  # a verdict that can't be written is none
+            async with self._login.clock.timeout(seconds or None):
+                record = await self.resolve_once(record, abandoned=abandoned)
+                if record.state in _ASKABLE and seconds != 0:
+                    await asyncio.wait([self.follow(record.key)])
+        record = self._login.record(record.key) or record
+        if record.state in _ASKABLE:
+            self.follow(record.key)
+        return record
+
+    async def _until_resolved(self, key: str) -> None:
+        wait = _FIRST_WAIT
+        while True:
+            await self._login.clock.sleep(wait)
+            wait = min(wait * 2, _LONGEST_WAIT)
+            record = self._login.record(key)
+            if record is None or record.state not in _ASKABLE:
+                return
+            try:
+                record = await self.resolve_once(record)
+            except errors.StateError as error:  # a verdict that can't be written is none
+                self._login.log.observed(EventKind.UNREADABLE, f"the verdict on {key}: {error}")
+            if record.state not in _ASKABLE:
+                return
+
+    # --- one look -------------------------------------------------------------------------------
 
     async def resolve_once(self, record: Record, *, abandoned: bool = False) -> Record:
         """Ask the venue once about a key's latest attempt and write what that settles.
@@ -37,10 +97,11 @@ class Resolver:
             return record
         latest = self._login.attempts(record.key)[-1]
         if record.state is State.SENDING and not abandoned and not self._login.owner.is_dead(latest.owner):
-            return record
-        return await self._ask(record, latest)
+            return self._login.record(record.key) or record
+        return await self.look(record, latest)
 
-    async def _ask(self, record: Record, attempt: Attempt) -> Record:
+    async def look(self, record: Record, attempt: Attempt) -> Record:
+        """Ask the venue about one attempt and write the verdict."""
         ticket = port.Ticket(
             order=record.order,
             account_id=record.account_id,
@@ -49,27 +110,60 @@ class Resolver:
             t0=from_ns(attempt.t0_ns),
             not_after=None if attempt.not_after_ns is None else from_ns(attempt.not_after_ns),
         )
-        asked_at = self._login.clock.now()
+        asked_at, asked = self._login.clock.now(), self._asked(attempt)
+        found: port.FindResult
         try:
-            found = await self._login.port.find(ticket)
+            with prioritised(Priority.RESOLVER):
+                found = await self._login.port.find(ticket)
         # A look-up that fails in any way says nothing about the order.
         except Exception as error:  # noqa: BLE001
             found = port.Inconclusive(f"{type(error).__name__}: {error}")
-        settled = await self._login.log.transact(
-            lambda log: self._write(log, attempt, ticket, found, asked_at)
+        coverage = None if isinstance(found, port.Inconclusive) else found.coverage
+        if coverage is not None and coverage.as_of is not None:
+            # What it shows may be older than the asking: an answer from a cache.
+            asked = replace(asked, age=asked.age - max(0.0, (asked_at - coverage.as_of).total_seconds()))
+        settled, told = await self._login.log.transact(
+            lambda log: self._write(log, attempt, ticket, found, asked)
         )
-        if settled.state is State.CONFIRMED and isinstance(found, port.Found):
-            settled = await self.catch_up(settled, found.views[0])
+        if settled.state not in _ASKABLE:
+            self._sent.pop((attempt.key, attempt.n), None)
+        if settled.state is State.CONFIRMED and told is not None and told.view is not None:
+            settled = await self.catch_up(settled, told.view)
         return settled
+
+    def _asked(self, attempt: Attempt) -> Asked:
+        """Say how long ago an attempt went out; one of another life of this process counts from our start.
+
+        The wall clock may have been stepped since; a clock that never steps is all that proves an absence.
+        """
+        profile, skew = self._login.port.profile, self._login.skew
+        sent = self._sent.get((attempt.key, attempt.n))
+        if sent is None:
+            sent = self._sent.setdefault((attempt.key, attempt.n), self._first_known(attempt))
+        window = None
+        if attempt.not_after_ns is not None:
+            window = (attempt.not_after_ns - attempt.t0_ns) / 1e9
+        margin = profile.visibility + profile.clock_uncertainty
+        if skew.known:
+            margin += abs(skew.offset.total_seconds()) + skew.uncertainty
+        return Asked(self._login.clock.monotonic() - sent, margin, window)
+
+    def _first_known(self, attempt: Attempt) -> float:
+        """Return the earliest moment at which an attempt not of ours is sure to have gone out."""
+        now = self._login.clock.monotonic()
+        since = (self._login.clock.now_ns() - attempt.t0_ns) / 1e9
+        return max(self._began, now - since) if since >= 0 else now
 
     async def catch_up(self, record: Record, view: port.OrderView) -> Record:
         """Log the executions behind a view, then the view itself, so that its status follows its fills.
 
         Where they can't be read now, an end shown by the view waits for them like any other.
         """
-        fills: tuple[port.Execution, ...] = ()
+        fills: tuple[port.Seen, ...] = ()
         try:
-            fills = (await self._login.port.executions_of([view.ref])).rows
+            if view.cumulative_quantity or view.status.final:
+                with prioritised(Priority.FILLS):
+                    fills = (await self._login.port.executions_of([view.ref])).rows
         # The order itself is found; its fills come by the stream or by the next read.
         except Exception as error:  # noqa: BLE001
             self._login.log.observed(
@@ -78,84 +172,93 @@ class Resolver:
         await self._login.ingest.observe([*fills, view])
         return self._login.record(record.key) or record
 
-    async def until_resolved(self, record: Record) -> Record:
-        """Ask again, ever more slowly, until the key is no open question any more."""
-        wait = _FIRST_WAIT
-        while True:
-            record = await self.resolve_once(self._login.record(record.key) or record)
-            if record.state not in _ASKABLE:
-                return record
-            await self._login.clock.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
-
     def _write(
-        self, log: Appender, attempt: Attempt, ticket: port.Ticket, found: port.FindResult, asked_at: datetime
-    ) -> Record:
+        self, log: Appender, attempt: Attempt, ticket: port.Ticket, found: port.FindResult, asked: Asked
+    ) -> tuple[Record, Verdict | None]:
         record = journal.get(log.connection, attempt.key)
         assert record is not None
-        latest = journal.attempts(log.connection, attempt.key)[-1]
-        if record.state not in _ASKABLE or latest.n != attempt.n:
-            return record  # settled, or tried again, while we asked
-        state, certainty, evidence = self.verdict(ticket, found, asked_at)
-        order = _after(record.order, ticket, found, state, certainty)
-        journal.finish_attempt(log.connection, attempt.key, attempt.n, str(state), evidence)
-        record = write_record(log, record, replace(record, order=order, state=state, certainty=certainty))
-        if state is State.DUPLICATE:
-            log.event(EventKind.DUPLICATE, order, evidence)
-        if state is State.CONFIRMED and isinstance(found, port.Found) and order.attached:
-            bind_children(log, record, [port.OrderRef(child) for child in found.views[0].children])
-        return record
+        latest = journal.attempts(log.connection, attempt.key, kind="new")[-1]
+        open_question = record.state in _ASKABLE or record.state is State.NOT_PLACED
+        if not open_question or latest.n != attempt.n:
+            return record, None  # settled, or tried again, while we asked
 
-    def verdict(self, ticket: port.Ticket, found: port.FindResult, asked_at: datetime) -> Verdict:
-        """Say what a look-up means."""
-        if isinstance(found, port.Found):
-            return _sight(ticket, found)
-        if isinstance(found, port.Absent):
-            return self._absence(ticket, found.coverage, asked_at)
-        return State.UNKNOWN, None, f"inconclusive: {found.why}"
+        attempt_account = record.account_id
 
-    def _absence(self, ticket: port.Ticket, coverage: port.Coverage, asked_at: datetime) -> Verdict:
-        profile = self._login.port.profile
-        where = ", ".join(coverage.sources)
-        if not coverage.complete:
-            return State.UNKNOWN, None, f"not found, but {where} was not read completely"
-        if profile.token.dedupes and profile.token.unique == "forever":
-            return State.NOT_PLACED, "proven", f"not in {where}; the venue dedupes the token"
-        margin = timedelta(seconds=profile.visibility + profile.clock_uncertainty)
-        read_at = coverage.as_of or asked_at
-        if ticket.not_after is not None:
-            if read_at < ticket.not_after + margin:
-                return State.UNKNOWN, None, f"not in {where} yet; the venue may still take it"
-            return State.NOT_PLACED, "proven", f"not in {where} after the venue stopped taking it"
-        if read_at < ticket.t0 + margin:
-            return State.UNKNOWN, None, f"not in {where} yet"
-        return State.NOT_PLACED, "probable", f"not in {where}; it could still arrive"
+        def taken(view: port.OrderView) -> bool:
+            holder = journal.at_venue(
+                log.connection, attempt_account, port.OrderRef(view.ref.broker_order_id)
+            )
+            return holder is not None and holder.key != attempt.key
 
+        told = verdict(ticket, found, asked, self._login.port.profile, taken)
+        if record.state is State.NOT_PLACED and told.state in (State.NOT_PLACED, State.UNKNOWN):
+            return record, None  # still absent
+        order = after(record.order, told)
+        journal.finish_attempt(log.connection, attempt.key, attempt.n, str(told.state), told.evidence)
+        if record.state is State.NOT_PLACED:
+            log.event(EventKind.LATE, order, told.evidence)
+        now = replace(record, order=order, state=told.state, certainty=told.certainty, words=told.evidence)
+        record = write_record(log, record, now)
+        if told.state is State.DUPLICATE:
+            log.event(EventKind.DUPLICATE, order, told.evidence)
+        if told.state is State.CONFIRMED and told.view is not None and order.attached:
+            bind_children(log, record, [port.OrderRef(child) for child in told.view.children])
+        return record, told
 
-def _sight(ticket: port.Ticket, found: port.Found) -> Verdict:
-    if len(found.views) > 1:
-        ids = ", ".join(str(view.ref.broker_order_id) for view in found.views)
-        return (State.DUPLICATE if ticket.token else State.AMBIGUOUS), None, f"several found: {ids}"
-    view = found.views[0]
-    difference = view.terms.contradicts(ticket.order)
-    if difference:
-        return State.UNKNOWN, None, f"{view.ref.broker_order_id} was found, but {difference}"
-    if not view.decided:
-        return State.UNKNOWN, None, f"found, not decided by the venue: {view.raw_status}"
-    state = State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
-    return state, None, f"found as {view.ref.broker_order_id}: {view.status}"
+    # --- a person's word ------------------------------------------------------------------------
 
+    async def by_hand(self, record: Record, broker_order_id: str | None) -> Record:
+        """Write a person's word on an open question: which venue order it is, or that there is none.
 
-def _after(
-    order: Order, ticket: port.Ticket, found: port.FindResult, state: State, certainty: str | None
-) -> Order:
-    """Return the order as a look-up leaves it; fills, and an end after them, come by the fill log's door."""
-    if isinstance(found, port.Found) and state is State.DUPLICATE:
-        ids = tuple(view.ref.broker_order_id for view in found.views if view.ref.broker_order_id)
-        return order.evolve(broker_order_ids=ids, broker_order_id=ids[0] if ids else None)
-    if isinstance(found, port.Found) and state is not State.AMBIGUOUS:
-        view = found.views[0]
-        return order if view.terms.contradicts(ticket.order) else apply(order, unfilled(view))
-    if certainty == "proven":
-        return order.evolve(status=None, raw_status=None)
-    return order.evolve(status=OrderStatus.UNKNOWN, raw_status=None)
+        Raises `OrderError` where it is no open question, or the venue order is another's or differs.
+        """
+        view = await self._named(record, broker_order_id) if broker_order_id else None
+
+        def work(log: Appender) -> Record:
+            was = journal.get(log.connection, record.key)
+            assert was is not None
+            if was.state not in _SETTLED_BY_HAND:
+                raise errors.OrderError(
+                    f"the key {was.key!r} is no open question: it is {was.state}.",
+                    order=was.order,
+                    next_step="nothing: see outcome(key)",
+                )
+            holder = broker_order_id and journal.named(
+                log.connection, was.account_id, broker_order_id, Name.VENUE
+            )
+            if holder and holder.key != was.key:
+                raise errors.OrderError(
+                    f"{broker_order_id} is the order of the key {holder.key!r}.",
+                    order=was.order,
+                    next_step="name another of the venue's orders, or none",
+                )
+            state = State.NOT_PLACED if view is None else State.CONFIRMED
+            told = "not at the venue" if view is None else str(broker_order_id)
+            order = by_hand(was.order, view)
+            latest = journal.attempts(log.connection, was.key, kind="new")[-1]
+            journal.finish_attempt(log.connection, was.key, latest.n, str(state), f"by hand: {told}")
+            certainty = "probable" if view is None else None
+            now = replace(was, order=order, state=state, certainty=certainty, words=f"by hand: {told}")
+            now = write_record(log, was, now)
+            log.event(EventKind.RESOLVED, now.order, told)
+            return now
+
+        now = await self._login.log.transact(work)
+        return now if view is None else await self.catch_up(now, view)
+
+    async def _named(self, record: Record, broker_order_id: str) -> port.OrderView:
+        listing = await self._login.port.read([port.OrderRef(broker_order_id)])
+        if not listing.rows:
+            raise errors.OrderNotFound(
+                f"the venue knows no order {broker_order_id}.",
+                order=record.order,
+                next_step="take an id that the venue shows, e.g. one of get_open_orders()",
+            )
+        view = listing.rows[0]
+        if difference := view.terms.contradicts(record.order):
+            raise errors.OrderError(
+                f"{broker_order_id} is another order: {difference}.",
+                order=record.order,
+                next_step="name the venue order that has this order's terms, or none",
+            )
+        return view

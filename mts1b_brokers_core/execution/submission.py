@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from mts1b_brokers_core.foundation import errors
@@ -12,6 +13,7 @@ from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.failpoints import failpoint
+from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import door, journal
 from .bodies import fingerprint
@@ -26,13 +28,23 @@ from .tokens import venue_token
 from .writing import bind_children, write_record
 
 
+@dataclass(slots=True)
+class _Underway:
+    """A submit under way: its terms, its task, and how many callers still wait for it."""
+
+    mark: str
+    task: asyncio.Task[Order]
+    waiting: int = 0
+
+
 class Submission:
     """The one way to place an order."""
 
-    def __init__(self, login: Login, resolver: Resolver) -> None:
+    def __init__(self, login: Login, resolver: Resolver, *, resend_within: float) -> None:
         self._login = login
         self._resolver = resolver
-        self._inflight: dict[str, tuple[str, asyncio.Task[Order]]] = {}
+        self._resend_within = resend_within
+        self._inflight: dict[str, _Underway] = {}
         #: Answers that could not be written; they are given again as long as we live.
         self._unwritten: dict[str, Record] = {}
 
@@ -47,16 +59,17 @@ class Submission:
         if running is None:
             self._check_elsewhere(order)
             task = self._login.spawn(self._door(order, mark, accept_duplicate_risk))
-            self._inflight[key] = (mark, task)
+            now = self._inflight[key] = _Underway(mark, task)
             task.add_done_callback(lambda _: self._inflight.pop(key, None))
         else:
-            if running[0] != mark:
+            if running.mark != mark:
                 raise _conflict(order)
-            task = running[1]
+            now = running
+        now.waiting += 1
         try:
-            return await asyncio.shield(task)
+            return await asyncio.shield(now.task)
         except asyncio.CancelledError:
-            if not task.cancelled() or _being_cancelled():
+            if not now.task.cancelled() or _being_cancelled():
                 raise
             raise errors.OutcomeUnknown(
                 "the broker was closed before the venue answered.",
@@ -64,6 +77,7 @@ class Submission:
                 next_step="open it again with the same journal: it asks the venue, and outcome(key) tells",
             ) from None
         finally:
+            now.waiting -= 1
             if running is not None:
                 await self._alias(order)
 
@@ -85,7 +99,7 @@ class Submission:
     async def _door(self, order: Order, mark: str, accept_risk: bool) -> Order:
         record = self.stored(order.idempotency_key)
         if record is None:
-            return await self._attempt(order, mark, attempt=1)
+            return await self._attempts(order, mark, first=1)
         return await self._again(record, order, mark, accept_risk)
 
     async def _again(self, record: Record, order: Order, mark: str, accept_risk: bool) -> Order:
@@ -95,14 +109,34 @@ class Submission:
         # outcome of ours that could not be written.
         tries = self._login.attempts(record.key)
         ours = bool(tries) and tries[-1].owner == self._login.owner.name
-        with contextlib.suppress(errors.StateError):  # a verdict that can't be written is none
-            record = await self._resolver.resolve_once(record, abandoned=ours)
+        record = await self._resolver.wait(record, self._resend_within, abandoned=ours)
         retry = record.state is State.NOT_PLACED and (record.certainty == "proven" or accept_risk)
         if retry and not record.cancel_wanted:
-            first = record.order
-            placed_as = order.evolve(order_id=first.order_id, created_at=first.created_at)
-            return await self._attempt(placed_as, mark, attempt=len(self._login.attempts(record.key)) + 1)
+            held = record.order
+            placed_as = order.evolve(order_id=held.order_id, created_at=held.created_at)
+            return await self._attempts(placed_as, mark, first=len(self._login.attempts(record.key)) + 1)
         return self.answer(record)
+
+    async def _attempts(self, order: Order, mark: str, *, first: int) -> Order:
+        """Try, and once more where the venue provably doesn't have the order and somebody still waits."""
+        until = self._login.clock.monotonic() + self._resend_within
+        record, result = await self._attempt(order, mark, first)
+        pause = result.retry_after if isinstance(result, NotPlaced) else 0.0
+        if pause is not None and self._may_repeat(record, until - pause):
+            await self._login.clock.sleep(pause)
+            held = self._login.record(record.key) or record
+            if self._may_repeat(held, until):
+                order = order.evolve(order_id=held.order.order_id, created_at=held.order.created_at)
+                record, result = await self._attempt(order, mark, first + 1)
+        return self.answer(record, result)
+
+    def _may_repeat(self, record: Record, until: float) -> bool:
+        running = self._inflight.get(record.key)
+        waited_for = running is not None and running.waiting > 0
+        absent = record.state is State.NOT_PLACED and record.certainty == "proven"
+        free = not record.cancel_wanted and self._login.gates.halted is None
+        in_time = self._login.clock.monotonic() < until
+        return absent and free and waited_for and in_time and self._login.journal.stopped is None
 
     def _check_same(self, record: Record, order: Order, mark: str) -> None:
         """Refuse other terms; equal ones are those first asked for, or those that hold by now."""
@@ -121,24 +155,35 @@ class Submission:
             if known is None and self._login.record(order.idempotency_key) is not None:
                 await self._login.journal.store.run(work)
 
-    async def _attempt(self, order: Order, mark: str, *, attempt: int) -> Order:
-        ticket = self._ticket(*await self._prepare(order), attempt)
+    async def _attempt(self, order: Order, mark: str, attempt: int) -> tuple[Record, PlaceResult | None]:
+        order, instrument = await self._prepare(order)
+        permit = await door.allowed(self._login, "place", order)
+        ticket = self._ticket(order, instrument, attempt)
         order = ticket.order
         claimed = Record(order.idempotency_key, mark, self._login.account_id, State.SENDING, order)
         failpoint("submit.unclaimed")
-        if not await self._claim(claimed, ticket):
+        try:
+            ours = await self._claim(claimed, ticket)
+        except errors.OrderDenied:
+            door.refund(permit)
+            raise
+        if not ours:
+            door.refund(permit)
             record = self._login.record(claimed.key)
             assert record is not None
             self._check_same(record, order, mark)
-            return self.answer(record)
+            return await self._resolver.wait(record, self._resend_within), None
         failpoint("submit.claimed")
         try:
             door.check_still_wanted(self._login, order, ticket)
         except errors.OrderDenied as denial:
+            door.refund(permit)
             await self._conclude(claimed, ticket, NotPlaced(denial.message))
             raise
         self._login.log.observed(EventKind.REQUEST_SENT, operation="submit", key=claimed.key)
-        result = await door.sent(lambda: self._login.port.place(ticket))
+        self._resolver.sent(claimed.key, attempt)
+        with prioritised(Priority.SUBMIT, prepaid=permit):
+            result = await door.sent(lambda: self._login.port.place(ticket))
         failpoint("submit.answered")
         return await self._settle(claimed, ticket, result)
 
@@ -182,33 +227,62 @@ class Submission:
         )
 
     async def _claim(self, claimed: Record, ticket: Ticket) -> bool:
-        owner = self._login.owner.name
+        owner, nameless = self._login.owner.name, ticket.token is None
+
+        def work(connection: sqlite3.Connection) -> bool:
+            # Without a token two equal orders can't be told apart while one of them is in doubt.
+            if nameless and (
+                twin := journal.twin(connection, claimed.account_id, claimed.fingerprint, claimed.key)
+            ):
+                why = f"whether the venue has its twin, key {twin.key!r}, is not known yet."
+                cure = "wait until that one is answered: `orders --unresolved` lists it"
+                raise denied(claimed.order, "twin_unresolved", why, cure)
+            return journal.claim(connection, claimed, ticket, owner)
+
         try:
-            return await door.claim(
-                self._login, claimed.order, ticket,
-                lambda connection: journal.claim(connection, claimed, ticket, owner),
-            )  # fmt: skip
+            return await door.claim(self._login, claimed.order, ticket, work)
         except journal.IdTaken:
             why = f"the order id {claimed.order.order_id} is used by an order of another key."
             cure = "build a new order, or copy it with a new order_id as well"
             raise denied(claimed.order, "order_id_taken", why, cure) from None
 
-    async def _settle(self, claimed: Record, ticket: Ticket, result: PlaceResult) -> Order:
-        """Write the outcome, ask about one that is unknown, and answer."""
-        if isinstance(result, Ack) and result.echo:
-            difference = result.echo.terms.contradicts(ticket.order)
-            if difference:
-                result = Unknown(f"the venue answered with another order: {difference}")
+    async def _settle(
+        self, claimed: Record, ticket: Ticket, result: PlaceResult
+    ) -> tuple[Record, PlaceResult | None]:
+        """Write the outcome, wait for the verdict on one that is unknown, and answer."""
+        if isinstance(result, Ack):
+            result = await self._compared(ticket, result)
         record = await self._conclude(claimed, ticket, result)
         failpoint("submit.recorded")
+        if self._login.journal.stopped is not None:
+            return record, result
+        if record.state is State.UNKNOWN:
+            return await self._resolver.wait(record, self._resend_within), result
+        self._resolver.answered(claimed.key, ticket.attempt)
         echo = result.echo if isinstance(result, Ack) else None
-        if self._login.journal.stopped is None:
+        if echo is not None and (echo.status.final or echo.cumulative_quantity):
             with contextlib.suppress(errors.StateError):  # the answer stands without it
-                if record.state is State.UNKNOWN:
-                    record = await self._resolver.resolve_once(record)
-                elif echo is not None and (echo.status.final or echo.cumulative_quantity):
-                    record = await self._resolver.catch_up(record, echo)
-        return self.answer(record, result)
+                record = await self._resolver.catch_up(record, echo)
+        return record, result
+
+    async def _compared(self, ticket: Ticket, ack: Ack) -> PlaceResult:
+        """Return an acknowledgement that names our order; another order's tells nothing about ours.
+
+        Without a token to tell by, what the venue acknowledged is read before it is believed.
+        """
+        echo = ack.echo
+        if echo is None and ticket.token is None:
+            try:
+                with prioritised(Priority.RESOLVER):
+                    rows = (await self._login.port.read([ack.ref])).rows
+            # A reading that fails says nothing about the order.
+            except Exception as error:  # noqa: BLE001
+                return Unknown(f"the order acknowledged could not be read: {error}")
+            if not rows:
+                return Unknown(f"the order acknowledged, {ack.ref.broker_order_id}, can't be found")
+            ack = replace(ack, echo=(echo := rows[0]))
+        difference = echo.terms.contradicts(ticket.order) if echo else None
+        return ack if difference is None else Unknown(f"the venue answered with another order: {difference}")
 
     async def _conclude(self, claimed: Record, ticket: Ticket, result: PlaceResult) -> Record:
         reopens = self._login.port.profile.reopens
@@ -239,7 +313,7 @@ class Submission:
 
         A `result` that came just now adds its cause and the venue's pause.
         """
-        order, cause = record.order, meaning_of(result)[1] if result else ""
+        order, cause = record.order, (meaning_of(result)[1] if result else "") or record.words or ""
         if record.state is State.CONFIRMED:
             return order
         if record.state is State.REJECTED:
@@ -274,7 +348,7 @@ class Submission:
         )
 
     async def _resolved(self, record: Record) -> Order:
-        return self.answer(await self._resolver.until_resolved(record))
+        return self.answer(await self._resolver.wait(record, None))
 
 
 _UNKNOWN_WORDS = {

@@ -12,7 +12,7 @@ from . import journal
 from .bodies import fingerprint
 from .eventlog import Appender
 from .journal import Record, State
-from .merge import apply
+from .merge import Part, apply
 from .port import OrderRef, OrderView
 
 
@@ -21,6 +21,14 @@ def write_record(log: Appender, was: Record, now: Record, *, settle: bool = True
 
     `settle` False leaves it unsettled although it adds up: after a bust the venue has to be asked.
     """
+    now = tell(log, was, now, settle=settle)
+    journal.put(log.connection, was, now, log.now_ns)
+    return now
+
+
+def tell(log: Appender, was: Record, now: Record, *, settle: bool = True) -> Record:
+    """Log the events that tell of a key's new row, and return the row as it is to be written."""
+    now = _with_earlier_fills(log, was, now)
     complete = now.order.is_final and now.logged.quantity == now.order.filled_quantity
     settled = complete and settle and now.state is not State.DUPLICATE
     pending = now.order.fills_pending and not complete
@@ -30,7 +38,7 @@ def write_record(log: Appender, was: Record, now: Record, *, settle: bool = True
     if now.certainty and not absent:
         now = replace(now, certainty=None)
     order = now.order
-    journal.put(log.connection, was, now, log.now_ns)
+    log.bound = log.bound or order.broker_order_ids != was.order.broker_order_ids
     if len(order.broker_order_ids) > len(was.order.broker_order_ids) > 0:
         log.event(EventKind.BOUND, order, order.broker_order_ids[-1])
     became_absent = absent and was.state is not State.NOT_PLACED
@@ -40,6 +48,25 @@ def write_record(log: Appender, was: Record, now: Record, *, settle: bool = True
         log.event(EventKind.SETTLED, order)
     if now.cancel_wanted and now.state is State.CONFIRMED is not was.state and not order.is_final:
         log.cancels_due.append(order)
+    return now
+
+
+def _with_earlier_fills(log: Appender, was: Record, now: Record) -> Record:
+    """Count what was logged of venue ids before they were known to be this order's."""
+    for name in now.order.broker_order_ids:
+        if name in was.order.broker_order_ids:
+            continue
+        logged, order = now.logged.under(name), now.order
+        earlier = [
+            fill for fill in journal.fills_at(log.connection, now.account_id, name) if fill.order_id == name
+        ]
+        for fill in earlier:
+            logged = logged.plus(name, Part.of(fill))
+            order = apply(order, fill, logged=logged.total)
+        if earlier:
+            log.event(EventKind.BOUND, order, name, fills=str(len(earlier)))
+        if logged is not now.logged or order is not now.order:
+            now = replace(now, logged=logged, order=order)
     return now
 
 

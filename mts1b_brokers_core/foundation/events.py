@@ -21,6 +21,8 @@ class EventKind(StrEnum):
     BOUND = "bound"
     LATE = "late"
     DUPLICATE = "duplicate"
+    RESOLVED = "resolved"
+    SUM_EXCEEDED = "sum_exceeded"
     SETTLED = "settled"
     GAP_OPEN = "gap_open"
     GAP_CLOSED = "gap_closed"

@@ -53,5 +53,14 @@ class BrokerSettings(Model):
     settle_wait: Seconds = Field(
         5.0, description="Seconds a terminal status waits for the order's last fills."
     )
+    reconcile_every: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        30.0, description="Seconds between reads that find what the venue's stream lost."
+    )
+    park_max: Seconds = Field(
+        60.0, description="Seconds a fill of an unknown order waits for the order it may belong to."
+    )
     close_timeout: Seconds = Field(5.0, description="Seconds closing waits for writes under way.")
+    record: Path | None = Field(
+        None, description="Record every frame that comes and goes, secrets left out, in this file."
+    )
     gates: Gates = Field(default_factory=Gates, description="Limits on what may be submitted.")

@@ -180,6 +180,11 @@ class SqliteStore:
         with self._translated():
             return work(self._reader)
 
+    @property
+    def version(self) -> int:
+        """A number that changes with every commit, whichever process made it."""
+        return int(self.read(lambda connection: connection.execute("PRAGMA data_version").fetchone()[0]))
+
     def post(self, work: Work[Any]) -> None:
         """Queue work without waiting for it; a failure shows in `failed` and at the next `run`."""
         if self._thread is None:

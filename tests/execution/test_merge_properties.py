@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mts1b_brokers_core.execution.merge import Logged, add_fees, apply, unfilled
+from mts1b_brokers_core.execution.merge import Part, add_fees, apply, unfilled
 from mts1b_brokers_core.execution.port import OrderRef, OrderView, TokenRule
 from mts1b_brokers_core.execution.tokens import venue_token
 from mts1b_brokers_core.foundation.base import Money
@@ -53,10 +53,10 @@ fills = st.builds(
 
 def merged(seen: Sequence[OrderView | Fill]) -> list[Order]:
     """Merge observations as the fill log does and return every state passed through."""
-    order, logged, states = ORDER, Logged(), [ORDER]
+    order, logged, states = ORDER, Part(), [ORDER]
     for item in seen:
         if isinstance(item, Fill):
-            logged = logged.plus(item)
+            logged = logged.plus(Part.of(item))
         order = apply(order, item, logged=logged)
         states.append(order)
     return states
@@ -123,9 +123,9 @@ def test_fills_and_the_final_view_converge_in_every_order(seen: list[Fill], spar
     )
     results = set()
     for sequence in permutations([*seen, ended]):
-        now, logged = order, Logged()
+        now, logged = order, Part()
         for item in sequence:
-            logged = logged.plus(item) if isinstance(item, Fill) else logged
+            logged = logged.plus(Part.of(item)) if isinstance(item, Fill) else logged
             now = apply(now, item, logged=logged)
         results.add((now.status, now.filled_quantity, now.average_price, now.fees, now.broker_order_ids))
     assert len(results) == 1

@@ -244,7 +244,7 @@ async def test_an_answer_about_an_earlier_attempt_never_touches_a_later_one(venu
             return Absent(Coverage(("history",)))
 
         client.find = slow  # type: ignore[method-assign]
-        resolving = asyncio.create_task(broker._resolver.until_resolved(await record(broker, order)))
+        resolving = asyncio.create_task(broker._resolver.wait(await record(broker, order), None))
         await asked.wait()
         client.find = honest  # type: ignore[method-assign]
         gate = asyncio.Event()

@@ -1,0 +1,398 @@
+"""One commit's worth of what the venue reports, merged into the orders it concerns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+
+from mts1b_brokers_core.foundation.base import LEDGER, Money, plain
+from mts1b_brokers_core.foundation.errors import BrokerError
+from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.foundation.orders import FeeStatus, Fill, FillKind, Order, OrderStatus
+
+from . import journal, parking
+from .eventlog import Appender
+from .fees import shares
+from .journal import OPEN_QUESTIONS, Record, State
+from .merge import Part, add_fees, apply, less_fees, mean, negated
+from .port import Execution, FeeAmendment, OrderRef, OrderView, VenueProfile
+from .replaced import change_seen
+from .writing import bind_children, tell
+
+_FOR_A_PERSON = (State.REJECTED, State.AMBIGUOUS, State.DUPLICATE)
+Name = tuple[str, str | None, str | None]
+
+
+@dataclass(slots=True)
+class Ingested:
+    """What one call changed.
+
+    `held` are terminal views kept back until their fills are here, `lacking` all orders of which the
+    venue counts more than is logged, both by key; `reread` orders whose own count has to be read, and
+    `fills` how many executions were new.
+    """
+
+    orders: dict[str, Order] = field(default_factory=dict)
+    held: dict[str, OrderView] = field(default_factory=dict)
+    lacking: dict[str, OrderRef] = field(default_factory=dict)
+    reread: list[OrderRef] = field(default_factory=list)
+    fills: int = 0
+
+
+@dataclass(slots=True)
+class _Row:
+    """One order while it is merged: as it was read, and as it stands."""
+
+    was: Record
+    now: Record
+    settle: bool = True
+
+
+class Books:
+    """Merges what is seen; each order is read once and written once, in `close`."""
+
+    def __init__(
+        self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool, park_until_ns: int
+    ) -> None:
+        self._log = log
+        self._account_id = account_id
+        self._profile = profile
+        self._release = release
+        self._park_until_ns = park_until_ns
+        self._rows: dict[str, _Row] = {}
+        self._keys: dict[Name, str | None] = {}
+        self._bound_here: dict[tuple[str, str | None], str] = {}
+        self._alike: Counter[str] = Counter()
+        self._children: list[tuple[str, Sequence[OrderRef]]] = []
+        self.result = Ingested()
+
+    def close(self) -> Ingested:
+        """Write every order that changed."""
+        for row in self._rows.values():
+            if row.now is not row.was:
+                journal.put(self._log.connection, row.was, row.now, self._log.now_ns)
+        for key, refs in self._children:
+            record = journal.get(self._log.connection, key)
+            assert record is not None
+            bind_children(self._log, record, refs)
+        return self.result
+
+    def _become(self, row: _Row, now: Record) -> None:
+        if now.order.broker_order_ids is not row.now.order.broker_order_ids:
+            self._bound_here |= {(now.account_id, name): now.key for name in now.order.broker_order_ids}
+        row.now = tell(self._log, row.now, now, settle=row.settle)
+        self.result.orders[now.key] = row.now.order
+
+    def _at(self, account: str, ref: OrderRef) -> _Row | None:
+        name = (account, ref.broker_order_id, ref.token)
+        key = self._bound_here.get(name[:2]) or self._keys.get(name, "")
+        if key == "":
+            record = journal.at_venue(self._log.connection, account, ref)
+            key = self._keys[name] = record.key if record else None
+            if record is not None and record.key not in self._rows:
+                self._rows[record.key] = _Row(record, record)
+        return None if key is None else self._rows[key]
+
+    # --- executions -----------------------------------------------------------------------------
+
+    def execution(self, seen: Execution, *, parked: bool = False) -> None:
+        """Log one execution, unless it is logged, and count it to its order."""
+        if self._profile.fill_identity == "cumulative" and not seen.derived:
+            self.result.reread.append(seen.ref)  # the order's own count is the one authority
+            return
+        seen = self._identified(seen)
+        account = seen.account_id or self._account_id
+        if seen.kind is FillKind.BUST and seen.corrects:
+            self._take_back(account, seen.corrects, seen)
+            return
+        fill_id = str(seen.fill_id)
+        fee_open = self._log.fee_open(account, fill_id)
+        if fee_open is not None:
+            if fee_open and seen.fees is not None:
+                self.amend(FeeAmendment(fill_id, seen.fees, seen.fee_status, account))
+            return
+        if journal.is_void(self._log.connection, account, fill_id):
+            return
+        row = self._at(account, seen.ref)
+        if row is None and not parked and self._park(account, seen):
+            return
+        if row is not None and self._exceeds(row, seen):
+            return
+        if seen.corrects:
+            self._take_back(account, seen.corrects, None)
+        self._add(seen, row, account)
+
+    def _identified(self, seen: Execution) -> Execution:
+        """Return the execution under the id it is known by, which the profile says how to make."""
+        identity, order = self._profile.fill_identity, seen.ref.broker_order_id or seen.ref.token
+        if seen.kind is FillKind.BUST and seen.fill_id is None and seen.corrects:
+            return replace(seen, fill_id=f"{seen.corrects}:bust")
+        if identity == "content" and seen.fill_id is None:
+            content = (
+                order,
+                seen.symbol,
+                seen.side,
+                plain(seen.quantity),
+                plain(seen.price),
+                seen.executed_at,
+            )
+            text = "\x1f".join(map(str, content))
+            self._alike[text] += 1
+            digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+            return replace(seen, fill_id=f"{digest}-{self._alike[text]}", derived=True)
+        if seen.fill_id is None:
+            raise BrokerError(
+                "the adapter reported an execution without an id, which its profile doesn't announce.",
+                next_step="report this to the adapter's author",
+            )
+        if identity == "composite" and not seen.fill_id.startswith(f"{order}:"):
+            return replace(seen, fill_id=f"{order}:{seen.fill_id}")
+        return seen
+
+    def _park(self, account: str, seen: Execution) -> bool:
+        """Keep an execution of an unknown order while an order of ours may turn out to be it."""
+        if not parking.could_own(self._log.connection, account, seen):
+            return False
+        parking.park(self._log.connection, account, seen, self._park_until_ns)
+        return True
+
+    def _exceeds(self, row: _Row, seen: Execution) -> bool:
+        """Refuse an execution whose id is our own making where it would fill more than was ordered."""
+        asked = row.now.order.quantity
+        if self._profile.fill_identity != "content" or asked is None:
+            return False
+        if LEDGER.add(row.now.logged.quantity, seen.quantity) <= asked:
+            return False
+        why = f"{plain(seen.quantity)} more would be above the {plain(asked)} ordered; {seen.fill_id} is held"
+        self._log.event(EventKind.SUM_EXCEEDED, row.now.order, why)
+        return True
+
+    def _add(self, seen: Execution, row: _Row | None, account: str) -> Fill:
+        record = row.now if row else None
+        fill = self._log.fill(as_fill(seen, record, account))
+        self.result.fills += 1
+        if row is not None and record is not None:
+            logged = record.logged.plus(fill.broker_order_id, Part.of(fill))
+            merged = apply(record.order, fill, logged=logged.total)
+            order, state = self._bound(record, merged, seen.ref, None)
+            # A fill proves that the venue took the order, whatever we knew before.
+            if state is None and record.state in OPEN_QUESTIONS:
+                state = State.CONFIRMED
+            self._late(record, order)
+            row.settle = fill.kind is not FillKind.BUST
+            self._become(row, replace(record, order=order, logged=logged, state=state or record.state))
+        if self._profile.fee_timing != "with_fill" and fill.fill_id:
+            early = parking.early_fee(self._log.connection, account, fill.fill_id)
+            if early is not None:
+                self.amend(early)
+        return fill
+
+    def _take_back(self, account: str, corrects: str, bust: Execution | None) -> None:
+        """Log the opposite of an execution; of one that isn't logged, see that it never is."""
+        if not journal.void(self._log.connection, account, corrects):
+            return
+        old = journal.logged_fill(self._log.connection, account, corrects)
+        if old is None:
+            return
+        ref = OrderRef(old.broker_order_id)
+        told = bust or Execution(
+            f"{corrects}:bust", ref, old.symbol, old.side, -old.quantity, old.price, old.executed_at,
+            source=old.source, derived=True,
+        )  # fmt: skip
+        back = replace(
+            told, ref=ref, symbol=old.symbol, side=old.side, quantity=-old.quantity, price=old.price,
+            kind=FillKind.BUST, corrects=corrects, leg=old.leg, fee_status=old.fee_status,
+            fees=told.fees or (negated(old.fees) if old.fees else None),
+        )  # fmt: skip
+        self._add(back, self._at(account, ref), account)
+
+    # --- orders ---------------------------------------------------------------------------------
+
+    def view(self, view: OrderView) -> None:
+        """Merge one order view into the order it shows, where that is one of ours."""
+        account = view.account_id or self._account_id
+        row = self._at(account, view.ref)
+        if self._profile.fill_identity == "cumulative" and view.cumulative_quantity is not None:
+            self._cut(view, row, account)
+        if row is None or row.now.state in _FOR_A_PERSON:
+            return
+        record = row.now
+        order, state = self._bound(record, record.order, view.ref, view.replaced_by)
+        if state is not State.DUPLICATE:
+            order = change_seen(self._log, record, order, view)
+            shown = self._ready(record, view)
+            order = apply(order, self._over_chain(record, shown), reopens=self._profile.reopens)
+            if shown is view and view.status.final and self._lacks(record, view):
+                order = order.evolve(fills_pending=True)
+            state = _state_seen(record, view)
+            if state is not None:
+                self._late(record, order)
+        adds_up = order.is_final and not order.settled and self._counted(record, view)
+        if order is not record.order or state is not None or adds_up:
+            row.settle = row.settle or adds_up
+            self._become(row, replace(record, order=order, state=state or record.state))
+        if view.cumulative_fees is not None and self._profile.fee_timing == "order_level":
+            self._allocate(row, view.cumulative_fees, account)
+        if view.children and record.order.attached:
+            self._children.append((record.key, [OrderRef(child) for child in view.children]))
+
+    def _cut(self, view: OrderView, row: _Row | None, account: str) -> None:
+        """Make the execution that lies between what is logged of a venue order and what it counts."""
+        name = view.ref.broker_order_id or (row.now.order.broker_order_id if row else None)
+        count, average, terms = view.cumulative_quantity, view.average_price, view.terms
+        if name is None or count is None:
+            return
+        if row is None and (terms.symbol is None or terms.side is None):
+            return
+        logged = row.now.logged.of(name) if row else journal.logged_at(self._log.connection, account, name)
+        change = LEDGER.subtract(count, logged.quantity)
+        known = row.now.order if row else None
+        if not change or (change < 0 and not _newer(view, known)) or (average is None and count):
+            return
+        value = LEDGER.multiply(average or Decimal(0), count)
+        price = mean(Part(change, LEDGER.subtract(value, logged.value)))
+        # An average that the venue rounds can leave a last cut without a sensible price of its own.
+        price = price if price is not None and price * (average or 0) > 0 else average
+        fees = less_fees(view.cumulative_fees, known.fees) if known and view.cumulative_fees else None
+        cut = Execution(
+            fill_id=self._cut_id(account, f"{name}:{plain(logged.quantity)}-{plain(count)}"),
+            ref=OrderRef(name, view.ref.token),
+            symbol=known.symbol if known else str(terms.symbol),
+            side=known.side if known else (terms.side or Order.model_fields["side"].default),
+            quantity=change, price=price or Decimal(0), fees=fees,
+            fee_status=FeeStatus.FINAL if fees else FeeStatus.PENDING,
+            kind=FillKind.TRADE if change > 0 else FillKind.BUST,
+            executed_at=view.updated or self._log.now, account_id=account, source="order", derived=True,
+        )  # fmt: skip
+        if row is None and parking.could_own(self._log.connection, account, cut):
+            return  # its count is cut once it is known whose it is
+        self._add(cut, row, account)
+
+    def _cut_id(self, account: str, name: str) -> str:
+        """Return a cut's id; after a bust the same bounds can come again."""
+        made, n = name, 1
+        while self._log.fee_open(account, made) is not None:
+            n += 1
+            made = f"{name}#{n}"
+        return made
+
+    def _ready(self, record: Record, view: OrderView) -> OrderView:
+        """Return the view as it may be shown: an end waits until the fills before it are logged."""
+        if not self._lacks(record, view):
+            self.result.lacking.pop(record.key, None)
+            return view
+        self.result.lacking[record.key] = view.ref
+        if not view.status.final or self._release:
+            return view
+        self.result.held[record.key] = view
+        return replace(view, status=OrderStatus.PARTIALLY_FILLED, raw_status="")
+
+    def _logged_of(self, record: Record, view: OrderView) -> Decimal:
+        return record.logged.of(view.ref.broker_order_id or record.order.broker_order_id).quantity
+
+    def _lacks(self, record: Record, view: OrderView) -> bool:
+        return (view.cumulative_quantity or 0) > self._logged_of(record, view)
+
+    def _counted(self, record: Record, view: OrderView) -> bool:
+        return view.cumulative_quantity == self._logged_of(record, view)
+
+    def _over_chain(self, record: Record, view: OrderView) -> OrderView:
+        """Return a view whose count includes what the order's earlier venue ids filled."""
+        count, name = view.cumulative_quantity, view.ref.broker_order_id
+        if count is None or (len(record.logged.parts) < 2 and name in (None, *record.logged.parts)):
+            return view
+        rest = LEDGER.subtract(record.logged.quantity, self._logged_of(record, view))
+        return (
+            replace(view, cumulative_quantity=LEDGER.add(count, rest), average_price=None) if rest else view
+        )
+
+    def _late(self, record: Record, order: Order) -> None:
+        if record.state is State.NOT_PLACED:
+            self._log.event(EventKind.LATE, order, "an order that was taken for absent is at the venue")
+
+    def _bound(
+        self, record: Record, order: Order, ref: OrderRef, replaced_by: str | None
+    ) -> tuple[Order, State | None]:
+        """Bind a venue id; one more id that nothing links to the first is a second order under the key."""
+        new, known = ref.broker_order_id, order.broker_order_ids
+        if new is None or new in known:
+            return order, None
+        if not known or replaced_by in known:
+            return apply(order, OrderView(OrderRef(new), OrderStatus.UNKNOWN)), None
+        if journal.open_changes(self._log.connection, record.key):  # it may be the changed order's own id
+            current = OrderRef(order.broker_order_id)
+            return apply(order, OrderView(current, OrderStatus.UNKNOWN, replaced_by=new)), None
+        order = order.evolve(broker_order_ids=(*known, new))
+        self._log.event(EventKind.DUPLICATE, order, f"{new} beside {order.broker_order_id}, under one key")
+        return order, State.DUPLICATE
+
+    # --- fees -----------------------------------------------------------------------------------
+
+    def amend(self, amendment: FeeAmendment) -> None:
+        """Write a fee that became known, or changed, after its fill; one that is early waits for it."""
+        account = amendment.account_id or self._account_id
+        fill = journal.logged_fill(self._log.connection, account, amendment.fill_id)
+        if fill is None:
+            parking.hold_fee(self._log.connection, account, amendment)
+            return
+        if (fill.fees, fill.fee_status) == (amendment.fees, amendment.fee_status):
+            return
+        amended = fill.evolve(fees=amendment.fees, fee_status=amendment.fee_status)
+        self._log.amend(amended)
+        row = self._at(account, OrderRef(fill.broker_order_id))
+        if row is not None:
+            fees = add_fees(less_fees(row.now.order.fees, fill.fees), amendment.fees)
+            self._become(row, replace(row.now, order=row.now.order.evolve(fees=fees)))
+        self._log.event(
+            EventKind.FEE_AMENDED, row.now.order if row else None, _words(amendment.fees),
+            fill_id=fill.fill_id, seq=str(fill.seq), status=str(amendment.fee_status),
+        )  # fmt: skip
+
+    def _allocate(self, row: _Row, fees: tuple[Money, ...], account: str) -> None:
+        """Share what an order's fees have grown by among its fills that have none, or else the last."""
+        grown = less_fees(fees, row.now.order.fees)
+        if grown is None or not any(fee.amount for fee in grown):
+            return
+        found = [
+            fill for name in row.now.order.broker_order_ids
+            for fill in journal.fills_at(self._log.connection, account, name)
+        ]  # fmt: skip
+        bare = [fill for fill in found if fill.fees is None] or found[-1:]
+        for fill, share in zip(bare, shares(grown, bare), strict=True):
+            total = add_fees(fill.fees, share) or ()
+            self.amend(FeeAmendment(fill.fill_id, total, FeeStatus.ALLOCATED, account))
+
+
+def _newer(view: OrderView, order: Order | None) -> bool:
+    """Tell whether a count that fell is news and no stale sight."""
+    if view.updated is None or order is None or order.updated_at is None:
+        return False
+    return view.updated > order.updated_at
+
+
+def _words(fees: Sequence[Money]) -> str:
+    return " + ".join(map(repr, fees))
+
+
+def _state_seen(record: Record, view: OrderView) -> State | None:
+    """Return the state that a sight of the order brings its key to, or None where it stays."""
+    if record.state not in OPEN_QUESTIONS:
+        return None
+    if not view.decided:
+        return State.UNKNOWN
+    return State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
+
+
+def as_fill(seen: Execution, record: Record | None, account_id: str) -> Fill:
+    """Return an execution as a fill that is not numbered yet, attributed to our order where it is ours."""
+    return Fill(
+        fill_id=seen.fill_id or "", kind=seen.kind, corrects=seen.corrects, account_id=account_id,
+        order_id=record.order.order_id if record else (seen.ref.broker_order_id or seen.ref.token or ""),
+        broker_order_id=seen.ref.broker_order_id or (record.order.broker_order_id if record else None),
+        symbol=seen.symbol, leg=seen.leg, side=seen.side, quantity=seen.quantity, price=seen.price,
+        fees=seen.fees, fee_status=seen.fee_status, liquidity=seen.liquidity,
+        executed_at=seen.executed_at, source=seen.source, derived=seen.derived, evidence=seen.evidence,
+    )  # fmt: skip
