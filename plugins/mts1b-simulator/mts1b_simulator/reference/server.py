@@ -99,7 +99,7 @@ class ReferenceServer(HttpServer):
         """Return the machine's time (ns)."""
         return self.clock.now_ns()
 
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
+    def later(self, seconds: float, work: Callable[[], object]) -> None:
         """Do something after that many seconds; what the venue forgot meanwhile is its business."""
 
         async def wait() -> None:
@@ -283,7 +283,9 @@ class ReferenceServer(HttpServer):
         since, now_ns = _moment(request.query, "since"), self.clock_ns()
         since_ns = 0 if since is None else to_ns(since - self.shift)
         listed = self.venue.late_fees(since_ns, now_ns) if self.profile.fill_identity != "cumulative" else []
-        shown, following = page(listed, lambda row: (row.fees_from_ns or 0, row.number), request.query)
+        shown, following = listed, None
+        if request.query.keys() & {"cursor", "limit"}:
+            shown, following = page(listed, lambda row: (row.fees_from_ns or 0, row.number), request.query)
         rows = [
             {
                 "execution_id": row.shown_id(self.profile), "order_id": row.order.id, "fees": row.fees,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.errors import InvalidInput
@@ -17,8 +17,8 @@ from mts1b_simulator.orders import Refusal, ReportKind, VenueFill
 from mts1b_simulator.wire import Declined
 
 from .books import WORDS, BookExecution, BookOrder, Fees
-from .market import ACCOUNT, new_exchange, refill
-from .profile import ReferenceProfile
+from .ledger import Ledger
+from .market import ACCOUNT, refill
 
 #: The exchange's refusals in this venue's words; the others go by their own.
 _CODES = {
@@ -39,110 +39,11 @@ _CHANGES = ("quantity", "limit_price", "stop_price")
 _ZERO = Decimal(0)
 
 
-class Host(Protocol):
-    """What the venue needs of the server it lives in."""
+class ReferenceVenue(Ledger):
+    """Takes orders as its profile has it; `orders`, `executions` and `positions` are the truth.
 
-    def now(self) -> datetime:
-        """Return the venue's time."""
-
-    def clock_ns(self) -> int:
-        """Return the machine's time (ns)."""
-
-    def later(self, seconds: float, work: Callable[[], None]) -> None:
-        """Do something after that many seconds."""
-
-    def order_changed(self, order: BookOrder) -> None:
-        """Tell subscribers of an order."""
-
-    def executed(self, execution: BookExecution) -> None:
-        """Tell subscribers of an execution."""
-
-
-class ReferenceVenue:
-    """Orders, executions and positions as they are; `orders`, `executions`, `positions` are the truth.
-
-    Neither faults nor delays touch what these return. `fill`, `bust`, `correct` and `set_fees` do to the
-    books what a test wants done.
+    `fill`, `bust`, `correct` and `set_fees` do to the books what a test wants done.
     """
-
-    def __init__(self, profile: ReferenceProfile, host: Host) -> None:
-        self.profile = profile
-        self._host = host
-        self._epoch = 0
-        self.forget()
-
-    def forget(self) -> None:
-        """Begin anew, knowing nothing; ids of before are not given again."""
-        self._epoch += 1
-        self.exchange = new_exchange(self._host.clock_ns(), self._epoch)
-        self.exchange.drain()
-        self._count = 0
-        self._orders: dict[str, BookOrder] = {}
-        self._by_exchange: dict[str, BookOrder] = {}
-        self._by_token: dict[str, list[BookOrder]] = {}
-        self._executions: list[BookExecution] = []
-        self._by_id: dict[str, BookExecution] = {}
-        #: What busts and corrections moved, by currency or asset.
-        self._moved: dict[str, Decimal] = {}
-
-    # --- the truth ------------------------------------------------------------------------------------
-
-    def orders(self) -> list[BookOrder]:
-        """Return every order, oldest first."""
-        return list(self._orders.values())
-
-    def order(self, order_id: str) -> BookOrder | None:
-        """Return an order by id."""
-        return self._orders.get(order_id)
-
-    def named(self, token: str) -> list[BookOrder]:
-        """Return the orders of a token, oldest first."""
-        return self._by_token.get(token, [])
-
-    def executions(self) -> list[BookExecution]:
-        """Return every execution, busts and corrections included, in the order they were booked."""
-        return list(self._executions)
-
-    def late_fees(self, since_ns: int, until_ns: int) -> list[BookExecution]:
-        """Return the executions whose fees became known after them, in this span, in the order they did."""
-        rows = [
-            (row.fees_from_ns, row.number, row)
-            for row in self._executions
-            if row.fees_from_ns is not None and max(since_ns, row.at_ns + 1) <= row.fees_from_ns <= until_ns
-        ]
-        return [row for _, _, row in sorted(rows, key=lambda row: row[:2])]
-
-    def positions(self) -> dict[str, Decimal]:
-        """Return the units held by symbol."""
-        account, rows = self.exchange.account(ACCOUNT), {}
-        for symbol, market in self.exchange.markets.items():
-            rows[symbol] = LEDGER.add(account.balance(market.base).total, self._moved.get(market.base, _ZERO))
-        return rows
-
-    def books(self) -> dict[str, tuple[list[tuple[Decimal, Decimal]], list[tuple[Decimal, Decimal]]]]:
-        """Return each instrument's bids and asks as (price, quantity), best first, our orders included."""
-        rows = {}
-        for symbol in self.exchange.markets:
-            book = self.exchange.order_book(symbol)
-            assert book is not None
-            rows[symbol] = (
-                [(level.price, level.quantity) for level in book.bids],
-                [(level.price, level.quantity) for level in book.asks],
-            )
-        return rows
-
-    def balances(self) -> list[dict[str, Any]]:
-        """Return each currency's total, what is held for open orders and what is free."""
-        return [
-            {
-                "currency": row.currency,
-                "total": LEDGER.add(row.total, moved),
-                "held": row.held,
-                "available": LEDGER.add(row.available, moved),
-            }
-            for row in self.exchange.balances(ACCOUNT)
-            for moved in [self._moved.get(row.currency, _ZERO)]
-        ]
 
     # --- placing --------------------------------------------------------------------------------------
 
@@ -166,10 +67,10 @@ class ReferenceVenue:
         return self._admit(order)
 
     def _admit(self, order: BookOrder) -> BookOrder:
-        self._decide(order)
+        words = self._decide(order)
         if order.status == "rejected":
             self._unbook(order)
-            raise Declined(422, order.reason or "rejected", order.reason or "rejected")
+            raise Declined(422, order.reason or "rejected", words)
         return order
 
     def _check_not_late(self, body: Mapping[str, Any], expires_ns: int | None) -> None:
@@ -194,25 +95,10 @@ class ReferenceVenue:
             return known[0]
         raise Declined(409, "duplicate_token", f"{token} names {known[0].id} already")
 
-    def _book(self, terms: Order, token: str | None) -> BookOrder:
-        self._count += 1
-        now, number = self._host.now(), self._count
-        order = BookOrder(number, f"R{self._epoch}-{number}", token, terms, self._host.clock_ns(), now, now)
-        self._orders[order.id] = order
-        if token is not None:
-            self._by_token.setdefault(token, []).append(order)
-        return order
-
-    def _unbook(self, order: BookOrder) -> None:
-        """Forget an order that was refused at the door: it leaves no trace and burns no token."""
-        del self._orders[order.id]
-        if order.token is not None:
-            self._by_token[order.token].remove(order)
-
-    def _decide(self, order: BookOrder) -> None:
-        """Let the exchange see an order, unless it ended meanwhile."""
+    def _decide(self, order: BookOrder) -> str:
+        """Let the exchange see an order, unless it ended meanwhile; return what it says of it."""
         if not order.is_open or self._orders.get(order.id) is not order:
-            return
+            return ""
         self.exchange.advance(self._host.clock_ns())
         reply = self.exchange.submit(order.terms, order.id, account_id=ACCOUNT)
         order.exchange_id = reply.order.venue_order_id
@@ -220,6 +106,7 @@ class ReferenceVenue:
         if reply.reason is not None:
             order.reason = _CODES.get(reply.reason, str(reply.reason))
         self._settle()
+        return reply.words
 
     # --- cancelling and replacing ---------------------------------------------------------------------
 
@@ -329,31 +216,6 @@ class ReferenceVenue:
         fees: Fees = [{"currency": fill.fee_currency, "amount": fill.fee_amount}]
         self._add(order, fill.quantity, fill.price, fees, str(fill.liquidity))
 
-    def _add(
-        self, order: BookOrder, quantity: Decimal, price: Decimal, fees: Fees, liquidity: str, *,
-        kind: Literal["trade", "bust"] = "trade", corrects: BookExecution | None = None,
-    ) -> BookExecution:  # fmt: skip
-        number, now_ns, at = len(self._executions) + 1, self._host.clock_ns(), self._host.now()
-        if corrects is not None and self.profile.correction_lookback:
-            at = corrects.executed_at
-        execution = BookExecution(
-            number, f"T{self._epoch}-{number}", order, quantity, price, fees, self._fees_from(now_ns),
-            "final", liquidity, now_ns, at, kind, corrects,
-        )  # fmt: skip
-        self._executions.append(execution)
-        self._by_id[execution.id] = execution
-        order.fills.append(execution)
-        order.count(execution)
-        self._host.executed(execution)
-        return execution
-
-    def _fees_from(self, now_ns: int) -> int | None:
-        timing = self.profile.fee_timing
-        if timing == "never":
-            return None
-        late = self.profile.fee_delay if timing in ("seconds", "next_day") else 0
-        return now_ns + round(late * 1_000_000_000)
-
     # --- what a test may do ---------------------------------------------------------------------------
 
     def fill(
@@ -370,76 +232,12 @@ class ReferenceVenue:
 
     def fill_some(self, draw: random.Random) -> BookExecution | None:
         """Fill a random part of a random resting order, up to all of it; None where none rests."""
-        resting = [
-            order
-            for order in self._by_exchange.values()
-            if order.is_open and self.exchange.desk.orders[order.exchange_id or ""].level is not None
-        ]
+        resting = [order for order in self.exchange.desk.open.values() if order.level is not None]
         if not resting:
             return None
-        order = draw.choice(resting)
-        working = self.exchange.desk.orders[order.exchange_id or ""]
+        working = draw.choice(resting)
         lots = draw.randint(1, working.remaining)
-        return self.fill(order.id, working.market.lots.decimal(lots))
-
-    def _alive(self, execution_id: str) -> BookExecution:
-        execution = self._by_id.get(execution_id)
-        if execution is None or execution.void or execution.kind == "bust":
-            raise InvalidInput(f"{execution_id} is no execution that stands.")
-        return execution
-
-    def _take_back(self, execution: BookExecution, sign: int) -> None:
-        """Move units, money and fees of an execution back (-1), or forth (1)."""
-        signed = LEDGER.multiply(execution.quantity, Decimal(sign * execution.order.terms.side.sign))
-        market = self.exchange.market(execution.order.terms.symbol)
-        moves = [(market.base, signed), (market.quote, -LEDGER.multiply(signed, execution.price))]
-        moves += [(fee["currency"], fee["amount"] * -sign) for fee in execution.fees]
-        for currency, amount in moves:
-            self._moved[currency] = LEDGER.add(self._moved.get(currency, _ZERO), amount)
-
-    def bust(self, execution_id: str) -> BookExecution:
-        """Take an execution back: less is filled, and the order stays as final as it was."""
-        old = self._alive(execution_id)
-        old.void = True
-        self._take_back(old, -1)
-        refund: Fees = [{**fee, "amount": -fee["amount"]} for fee in old.fees]
-        new = self._add(old.order, -old.quantity, old.price, refund, old.liquidity, kind="bust", corrects=old)
-        new.void = True
-        self._touched(old.order)
-        return new
-
-    def correct(
-        self, execution_id: str, *, quantity: Decimal | str | None = None, price: Decimal | str | None = None
-    ) -> BookExecution:
-        """Put another trade in an execution's place, with another quantity or price."""
-        old = self._alive(execution_id)
-        old.void = True
-        self._take_back(old, -1)
-        old.order.count(old, -1)
-        new = self._add(
-            old.order,
-            old.quantity if quantity is None else Decimal(quantity),
-            old.price if price is None else Decimal(price),
-            old.fees, old.liquidity, corrects=old,
-        )  # fmt: skip
-        self._take_back(new, 1)
-        self._touched(old.order)
-        return new
-
-    def _touched(self, order: BookOrder) -> None:
-        order.updated = self._host.now()
-        self._host.order_changed(order)
-
-    def set_fees(
-        self, execution_id: str, amount: Decimal | str, currency: str = "USD", *, status: str = "final"
-    ) -> BookExecution:
-        """Say now what an execution's fee is."""
-        execution = self._by_id.get(execution_id)
-        if execution is None:
-            raise InvalidInput(f"there is no execution {execution_id}.")
-        execution.fees = [{"currency": currency, "amount": Decimal(amount)}]
-        execution.fee_status, execution.fees_from_ns = status, self._host.clock_ns()
-        return execution
+        return self.fill(self._by_exchange[working.order_id].id, working.market.lots.decimal(lots))
 
 
 def _order_of(body: Mapping[str, Any]) -> Order:
