@@ -11,7 +11,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
@@ -110,12 +110,11 @@ class _Level:
         """Return the seconds until that much is free."""
         return excess / self.rate
 
-    def take(self, cost: float, priority: Priority, now: float) -> list[float] | None:
-        """Add a cost; where a log is kept, return its entry."""
+    def take(self, cost: float, priority: Priority, now: float) -> None:
+        """Add a cost."""
         self.level += cost
-        return None
 
-    def give(self, cost: float, taken_at: float, entry: list[float] | None, now: float) -> None:
+    def give(self, cost: float, priority: Priority, taken_at: float, now: float) -> None:
         """Take a cost back, less what may have drained of it since: never more than was left of it."""
         self.refresh(now)
         self.level = max(0.0, self.level - max(0.0, cost - (now - taken_at) * self.rate))
@@ -131,7 +130,7 @@ class _Log(_Level):
     __slots__ = ("all_cancels", "entries", "resets_at", "window")
 
     def __init__(self, limit: Limit, capacity: float, now: float) -> None:
-        self.entries: deque[list[float]] = deque()
+        self.entries: deque[tuple[float, float, bool]] = deque()
         self.window = limit.per * (1 + _SPARE)
         self.resets_at = inf
         self.all_cancels = 0.0
@@ -143,17 +142,15 @@ class _Log(_Level):
             horizon, self.resets_at = max(horizon, self.resets_at), inf
         entries = self.entries
         while entries and entries[0][0] <= horizon:
-            self._less(entries[0], entries[0][1])
-            entries.popleft()
+            self._less(entries.popleft())
         if not entries:
             self.level = self.all_cancels = 0.0
         self.cancels = min(self.all_cancels, self.capacity - self.common)
 
-    def _less(self, entry: list[float], cost: float) -> None:
-        entry[1] -= cost
-        self.level -= cost
+    def _less(self, entry: tuple[float, float, bool]) -> None:
+        self.level -= entry[1]
         if entry[2]:
-            self.all_cancels -= cost
+            self.all_cancels -= entry[1]
 
     def drained(self, excess: float, now: float) -> float:
         freed_at = now
@@ -164,17 +161,17 @@ class _Log(_Level):
                 break
         return max(_SHORTEST, min(freed_at, self.resets_at) - now)
 
-    def take(self, cost: float, priority: Priority, now: float) -> list[float]:
-        entry = [now, cost, not priority]
-        self.entries.append(entry)
+    def take(self, cost: float, priority: Priority, now: float) -> None:
         self.level += cost
         if not priority:
             self.all_cancels += cost
-        return entry
+        self.entries.append((now, cost, not priority))
 
-    def give(self, cost: float, taken_at: float, entry: list[float] | None, now: float) -> None:
-        if entry is not None:
-            self._less(entry, min(cost, entry[1]))
+    def give(self, cost: float, priority: Priority, taken_at: float, now: float) -> None:
+        with suppress(ValueError):  # its window has passed
+            entry = (taken_at, cost, not priority)
+            self.entries.remove(entry)
+            self._less(entry)
 
     def add_foreign(self, cost: float, now: float, reset_in: float | None) -> None:
         if reset_in is not None and self.limit.kind == "fixed_window":
@@ -183,24 +180,26 @@ class _Log(_Level):
             self.take(cost, Priority.OTHER, now)
 
 
-#: A limit, what was taken of it, and its entry in the log where there is one.
-_Taken = tuple[_Level, float, list[float] | None]
-
-
 class Permit:
     """What one request took of its limits."""
 
-    __slots__ = ("_at", "_limiter", "_taken")
+    __slots__ = ("_at", "_limiter", "_priority", "_taken")
 
-    def __init__(self, limiter: Limiter, at: float, taken: Sequence[_Taken]) -> None:
+    def __init__(
+        self, limiter: Limiter, taken: Sequence[tuple[_Level, float]], priority: Priority, at: float
+    ) -> None:
         self._limiter = limiter
-        self._at = at
         self._taken = taken
+        self._priority = priority
+        self._at = at
 
     def refund(self) -> None:
         """Give back what a request that was never sent had taken; harmless when repeated."""
         taken, self._taken = self._taken, ()
-        self._limiter._refund(taken, self._at)
+        now = self._limiter._now()
+        for level, weight in taken:
+            level.give(weight, self._priority, self._at, now)
+        self._limiter._serve()
 
 
 class _Inside:
@@ -264,6 +263,7 @@ class Limiter:
         self._capacities = {limit.name: limit.capacity for limit in limits}
         self._levels: dict[str, dict[tuple[str, ...], _Level]] = {name: {} for name in self._limits}
         self._clock = clock
+        self._now = clock.monotonic
         self._address = address
         self._on_wait = on_wait
         self._shut_until = -inf
@@ -295,7 +295,7 @@ class Limiter:
                 priority = inside.priority
         elif priority is None:
             priority = Priority.OTHER
-        now = self._clock.monotonic()
+        now = self._now()
         needs: list[tuple[_Level, float]] = []
         free = not self._queues and now >= self._shut_until
         for name, weight in cost.items():
@@ -323,7 +323,7 @@ class Limiter:
                 waiter.future.result().refund()
             self._serve()
             raise
-        if self._on_wait is not None and (waited := self._clock.monotonic() - since) > 0:
+        if self._on_wait is not None and (waited := self._now() - since) > 0:
             names = [level.limit.name for level in waiter.blocked_by]
             self._on_wait(names[0] if names else "", waited, priority)
         return permit
@@ -344,7 +344,7 @@ class Limiter:
         others use the same login; when it says more, some of our requests are still on their way, and what
         we think stays. Without `account` and `symbol` it is said of all of the limit's counters.
         """
-        now = self._clock.monotonic()
+        now = self._now()
         if capacity is not None:
             self._capacities[self._limit(name).name] = capacity
         for level in self._known(name, account, symbol, now):
@@ -357,7 +357,7 @@ class Limiter:
 
     def penalise(self, seconds: float, name: str | None = None) -> None:
         """Let nothing that counts for the limit pass for so many seconds, cancels included; None: nothing."""
-        until = self._clock.monotonic() + seconds
+        until = self._now() + seconds
         if name is None:
             self._shut_until = max(self._shut_until, until)
             return
@@ -399,20 +399,15 @@ class Limiter:
         return kind(limit, self._capacities[limit.name], now)
 
     def _take(self, needs: Sequence[tuple[_Level, float]], priority: Priority, now: float) -> Permit:
-        taken = [(level, weight, level.take(weight, priority, now)) for level, weight in needs]
-        return Permit(self, now, taken)
-
-    def _refund(self, taken: Sequence[_Taken], at: float) -> None:
-        now = self._clock.monotonic()
-        for level, weight, entry in taken:
-            level.give(weight, at, entry, now)
-        self._serve()
+        for level, weight in needs:
+            level.take(weight, priority, now)
+        return Permit(self, needs, priority, now)
 
     def _serve(self) -> None:
         """Let pass whoever can, in order, and see to it that the next one is woken in time."""
         if not self._queues:
             return
-        now = self._clock.monotonic()
+        now = self._now()
         soonest = self._shut_until - now
         if soonest <= 0:
             soonest = self._pass(now)
