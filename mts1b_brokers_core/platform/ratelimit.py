@@ -28,6 +28,8 @@ from .clock import RealClock
 _SPARE = 0.01
 #: Parts of a capacity that are rounding, not excess.
 _ROUNDING = 1e-9
+#: How long a request may be under way, in seconds, or a twentieth of a window where that is less.
+_UNDER_WAY = 0.5
 #: The shortest wait, in seconds: clocks count nanoseconds, and a wait they round to nothing is no wait.
 _SHORTEST = 1e-6
 
@@ -139,7 +141,9 @@ class _Log(_Level):
     def refresh(self, now: float) -> None:
         horizon = now - self.window + _ROUNDING
         if now >= self.resets_at:
-            horizon, self.resets_at = max(horizon, self.resets_at), inf
+            # What left just before the end may arrive after it, and counts for the new window.
+            under_way = min(_UNDER_WAY, self.limit.per / 20)
+            horizon, self.resets_at = max(horizon, self.resets_at - under_way), inf
         entries = self.entries
         while entries and entries[0][0] <= horizon:
             self._less(entries.popleft())
@@ -267,6 +271,7 @@ class Limiter:
         self._address = address
         self._on_wait = on_wait
         self._shut_until = -inf
+        self._penalties: dict[str, float] = {}
         #: The limits that have one counter, whoever asks.
         self._fixed = {
             limit.name: self._level(limit.name, "", "", clock.monotonic())
@@ -361,6 +366,7 @@ class Limiter:
         if name is None:
             self._shut_until = max(self._shut_until, until)
             return
+        self._penalties[self._limit(name).name] = until
         for level in self._known(name, None, None, until - seconds):
             level.shut_until = max(level.shut_until, until)
 
@@ -396,7 +402,9 @@ class Limiter:
 
     def _new(self, limit: Limit, now: float) -> _Level:
         kind = _Log if limit.kind in ("fixed_window", "sliding_log") else _Level
-        return kind(limit, self._capacities[limit.name], now)
+        made = kind(limit, self._capacities[limit.name], now)
+        made.shut_until = self._penalties.get(limit.name, -inf)
+        return made
 
     def _take(self, needs: Sequence[tuple[_Level, float]], priority: Priority, now: float) -> Permit:
         for level, weight in needs:

@@ -24,6 +24,8 @@ from mts1b_brokers_core.foundation.errors import (
     VenueUnavailable,
 )
 
+from .security import redact
+
 if TYPE_CHECKING:
     from .recorder import Tap
     from .websocket_link import Link
@@ -89,7 +91,7 @@ class Inbox:
 
 
 class WebSocket:
-    """One connection to a venue that re-makes itself for as long as somebody iterates over it.
+    """One connection to a venue that re-makes itself for as long as one consumer iterates over it.
 
     Iterating gives each message as bytes, `LinkUp` when a link is up, and `LinkDown` after the last message
     of one that was lost. `hello` is asked at each connect for what to send first (login, subscriptions), so
@@ -132,7 +134,7 @@ class WebSocket:
             )
         self._url = url
         #: What is shown: the query may hold a token.
-        self._name = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        self._name = redact(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")
         self._clock = clock
         self._hello = hello
         self._silent_after = silent_after
@@ -204,22 +206,23 @@ class WebSocket:
             except (AuthenticationError, PermissionDenied):
                 raise
             except VenueError as error:
-                self._put(LinkDown(error.message, data_lost=False))
+                self._put_down(error.message, data_lost=False)
                 wait = getattr(error, "retry_after", None) or 0.0
             else:
                 try:
                     down = await self._stay(link)
                 finally:
                     self._inbox.link = None
-                self._put(LinkDown(down, data_lost=True))
+                self._put_down(down, data_lost=True)
             if down and self._clock.monotonic() - since >= self._longest:
                 failures = 0  # only after a link that held: a venue that drops us at once is not hammered
             most = min(self._longest, self._first * 2.0 ** min(failures, 60))
             failures += 1
             await self._clock.sleep(max(wait, self._rng.uniform(0, most)))
 
-    def _put(self, item: Item) -> None:
-        self._inbox.put([item], _WORDS)
+    def _put_down(self, words: str, *, data_lost: bool) -> None:
+        # They may be the venue's own, and name what it was given.
+        self._inbox.put([LinkDown(redact(words), data_lost)], _WORDS)
 
     async def _connect(self) -> Link:
         from .recorder import next_exchange

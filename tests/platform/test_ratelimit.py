@@ -263,6 +263,19 @@ def test_a_window_is_used_anew_the_moment_the_venue_said_it_ends(phase: float, g
     simulated(program)
 
 
+async def test_what_left_just_before_the_end_of_a_window_may_count_for_the_next() -> None:
+    clock = SteppedClock(NOON, auto=True)
+    limiter = Limiter([Limit("requests", "fixed_window", 2, 60.0, reserve=0)], clock)
+    await limiter.acquire({"requests": 1})
+    limiter.reported("requests", remaining=1, reset_in=2.0)
+    await clock.sleep(1.9)
+    await limiter.acquire({"requests": 1})  # it may arrive at the venue after the end
+    await limiter.acquire({"requests": 1})
+    assert 2.0 <= clock.monotonic() < 2.1
+    await limiter.acquire({"requests": 1})
+    assert clock.monotonic() > 61
+
+
 async def test_a_reported_end_of_the_window_spares_a_cancel_the_wait_of_a_whole_one() -> None:
     clock = SteppedClock(NOON, auto=True)
     limiter = Limiter([Limit("requests", "fixed_window", 1, 60.0)], clock)
@@ -389,6 +402,14 @@ async def test_nothing_passes_a_penalty_and_cancels_go_first_after_it() -> None:
     await clock.advance(0.1)
     assert order[3] == ("read", 7.0)
     assert free.done()
+
+
+async def test_a_penalty_holds_for_symbols_not_asked_for_before() -> None:
+    clock = SteppedClock(NOON, auto=True)
+    limiter = Limiter([Limit("pair", "decaying", 60, 60.0, "symbol")], clock)
+    limiter.penalise(4, "pair")
+    await limiter.acquire({"pair": 1}, symbol="NEW-USD")
+    assert clock.monotonic() == pytest.approx(4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

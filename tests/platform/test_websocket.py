@@ -10,6 +10,7 @@ import logging
 import random
 import ssl
 import struct
+import time
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ from mts1b_brokers_core.foundation.errors import (
 )
 from mts1b_brokers_core.platform.clock import RealClock, SteppedClock
 from mts1b_brokers_core.platform.recorder import Frame
+from mts1b_brokers_core.platform.security import register_secret
 from mts1b_brokers_core.platform.websocket import Item, LinkDown, LinkUp, Sequence, WebSocket
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -371,6 +373,16 @@ async def test_pings_keep_an_idle_link_up_as_long_as_they_are_answered(
         assert isinstance(await peer.receive(), Ping)
     await clock.advance(5)
     assert (await consumer.until_down()).words.startswith("nothing was heard for 15 s")
+
+
+async def test_a_program_that_was_stopped_itself_reads_before_it_judges(
+    venue: Venue, connect: Connect
+) -> None:
+    consumer = connect(silent_after=0.2, ping_every=None)
+    peer = await greeted(venue, consumer)
+    peer.text("sent before we stopped")
+    time.sleep(0.3)  # noqa: ASYNC251 - the whole process stands still
+    assert await consumer.next() == b"sent before we stopped"
 
 
 async def test_where_heartbeats_are_promised_pongs_prove_nothing(venue: Venue, connect: Connect) -> None:
@@ -795,12 +807,16 @@ async def test_headers_and_queries_stay_out_of_logs_and_words(
     caplog.set_level(1)
     logging.getLogger("picows").setLevel(1)
     venue.answers = [RejectConnection(status_code=502)]
+    register_secret("hush-hush")
     consumer = connect(headers={"Authorization": "Bearer hush-hush"})
     down = await consumer.until_down()
     peer = await greeted(venue, consumer)
+    peer.send(CloseConnection(4000, "the token hush-hush is used elsewhere"))
+    closed = await consumer.until_down()
     assert peer.request is not None
     assert (b"authorization", b"Bearer hush-hush") in peer.request.extra_headers
-    for text in (caplog.text, down.words, repr(consumer.ws)):
+    assert closed.words.endswith("is used elsewhere)")
+    for text in (caplog.text, down.words, closed.words, repr(consumer.ws)):
         assert "hush-hush" not in text
         assert "in-the-query" not in text
 
