@@ -16,7 +16,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CORE = ROOT / "mts1b_brokers_core"
-PLUGINS = sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir())
+PLUGINS = [
+    *sorted(path for path in (ROOT / "plugins").iterdir() if path.is_dir()),
+    ROOT / "tests" / "reference",  # the example adapter is held to what every plugin is
+]
 SOURCES = sorted(
     file
     for top in [CORE, *PLUGINS]

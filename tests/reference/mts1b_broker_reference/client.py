@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -16,7 +17,6 @@ from mts1b_brokers_core.execution.port import (
     CancelResult,
     Coverage,
     Decoded,
-    Execution,
     FeeAmendment,
     FindResult,
     Found,
@@ -68,7 +68,7 @@ from .translate import (
     text_of,
     view_of,
 )
-from .wire import ReferenceExecution, encoded, order_path, quoted, rows_of
+from .wire import encoded, order_path, quoted, rows_of
 
 #: How far before an attempt its order may be dated: what our clock and the venue's may differ by.
 _EARLIER = timedelta(seconds=10)
@@ -88,7 +88,6 @@ class ReferenceClient(ReplacingClient, VenueClient):
         self._opened = AsyncExitStack()
         self._http: httpx.AsyncClient
         self._signer: Signer
-        self._socket: WebSocket
         self._stream: ReferenceStream
 
     # --- the port -------------------------------------------------------------------------------
@@ -113,12 +112,6 @@ class ReferenceClient(ReplacingClient, VenueClient):
         if self.profile.login == "exclusive":
             self._signer.session = self._reply(await self._http.post("/v1/session"))["session"]
         self._stream = ReferenceStream(self._signer, self.profile)
-        self._socket = WebSocket(
-            settings.ws_url, self.clock, hello=self._stream.hello, silent_after=5.0, heartbeats=True,
-            tap=self.recorder,
-            ca_file=settings.ca_file,
-        )  # fmt: skip
-        self._opened.push_async_callback(self._socket.close)
 
     async def disconnect(self) -> None:
         """Close what was opened, last first."""
@@ -138,9 +131,17 @@ class ReferenceClient(ReplacingClient, VenueClient):
         """Return what a request takes: the same, whatever it asks."""
         return {LIMIT: 1.0} if self.profile.limits else {}
 
-    def frames(self) -> AsyncIterator[Sequence[Item]]:
-        """Iterate over batches of what arrived together."""
-        return self._socket.batches()
+    async def frames(self) -> AsyncIterator[Sequence[Item]]:
+        """Iterate over batches of what arrived together; a venue without a stream is silent for ever."""
+        if self.profile.fill_source == "poll":
+            await asyncio.Event().wait()
+        socket = WebSocket(
+            self.settings.ws_url, self.clock, hello=self._stream.hello, silent_after=5.0, heartbeats=True,
+            tap=self.recorder, ca_file=self.settings.ca_file,
+        )  # fmt: skip
+        self._opened.push_async_callback(socket.close)
+        async for batch in socket.batches():
+            yield batch
 
     def decode(self, frame: Sequence[Item]) -> Sequence[Decoded]:
         """Say what a batch tells."""
@@ -193,18 +194,21 @@ class ReferenceClient(ReplacingClient, VenueClient):
         if self.profile.fill_identity == "cumulative":
             return await self._orders(status="all", since=since)
         rows = await self._pages("executions", since=since, until=until)
-        return listing(rows, self._execution, Coverage(("executions",), since, until))
+        return listing(
+            rows, partial(execution_of, profile=self.profile), Coverage(("executions",), since, until)
+        )
 
     async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Seen]:
         """List executions of some orders, or where the venue shows none, the orders."""
         if self.profile.fill_identity == "cumulative":
             return await self.read(refs)
         rows = [row for ref in refs for row in await self._pages("executions", order_id=ref.broker_order_id)]
-        return listing(rows, self._execution, Coverage(("executions by order",)))
+        return listing(rows, partial(execution_of, profile=self.profile), Coverage(("executions by order",)))
 
     async def fees(self, account_id: str, since: datetime | None) -> Listing[FeeAmendment]:
         """List the fees that became known after their fills."""
-        return listing(await self._rows("fees", since=since), amendment_of, Coverage(("fees",), since))
+        meaning = partial(amendment_of, profile=self.profile)
+        return listing(await self._pages("fees", since=since), meaning, Coverage(("fees",), since))
 
     async def positions(self, account_id: str) -> Listing[Position]:
         """List what is held."""
@@ -238,11 +242,13 @@ class ReferenceClient(ReplacingClient, VenueClient):
     async def get_orders(
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
     ) -> Page[Order]:
-        """Return orders created at or after `since`, a page at a time."""
+        """Return orders created at or after `since`, oldest first, a page at a time."""
         with self.operation("get_orders"):
             reply = await self._get("/v1/orders", status="all", since=since, cursor=cursor, limit=limit)
             views = listing(rows_of(reply, "orders"), view_of, Coverage(("orders",)))
-            rows = [await self.lookups.order_of(view) for view in views.rows]
+            # The venue's `since` is about changes: it may list orders that are older.
+            created = [view for view in views.rows if view.created is None or view.created >= since]
+            rows = [await self.lookups.order_of(view) for view in created]
             return Page(tuple(rows), reply["next"], tuple(row.cause for row in views.unreadable))
 
     async def get_account(self) -> Account:
@@ -331,9 +337,6 @@ class ReferenceClient(ReplacingClient, VenueClient):
 
     def _cost_of(self, request: httpx.Request) -> Mapping[str, float]:
         return self.cost(request.method, None)
-
-    def _execution(self, row: ReferenceExecution) -> Execution:
-        return execution_of(row, self.profile)
 
     def _venue_time(self, ours: datetime | None) -> datetime | None:
         return None if ours is None else ours + self.skew.offset

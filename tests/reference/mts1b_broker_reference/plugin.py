@@ -32,6 +32,6 @@ def mts1b_broker_create(settings: ReferenceSettings, services: Services) -> Brok
 @hookimpl
 def mts1b_broker_simulator(options: SimulatorOptions) -> SimulatorServer:
     """Build the venue's simulator."""
-    from .simulator import ReferenceSimulator
+    from .simulator import simulator
 
-    return ReferenceSimulator(options)
+    return simulator(options)

@@ -76,7 +76,8 @@ STATUSES = {
     "expired": (OrderStatus.EXPIRED, True),
 }
 
-#: Refusals on an order's own terms, in the words that all brokers share; any other is "other".
+#: Refusals of an order or a change for what it is, in the words that all brokers share; any other that
+#: comes with 422 is "other".
 REASONS = {
     "insufficient_funds": "insufficient_funds",
     "unknown_symbol": "unknown_symbol",
@@ -84,6 +85,8 @@ REASONS = {
     "bad_quantity": "quantity_increment",
     "post_only": "post_only_would_take",
     "market_closed": "market_closed",
+    "final": "order_final",
+    "not_working": "not_working",
 }
 
 #: Refusals that say nothing about the order, and the seconds after which it may pass; refused logins and
@@ -186,7 +189,7 @@ def view_of(row: ReferenceOrder) -> OrderView:
         cumulative_quantity=Decimal(row["filled_quantity"]),
         average_price=_decimal(row["average_price"]),
         cumulative_fees=None if row["fees"] is None else _money(row["fees"]),
-        reason=row["reason"],
+        reason=REASONS.get(row["reason"] or "", row["reason"]),
         created=moment(row["created"]),
         updated=moment(row["updated"]),
         replaced_by=row["replaced_by"],
@@ -198,7 +201,7 @@ def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
     kind, quantity, fees = FillKind(row["kind"]), Decimal(row["quantity"]), row["fees"]
     unknown_fee = FeeStatus.UNAVAILABLE if profile.fee_timing == "never" else FeeStatus.PENDING
     return Execution(
-        fill_id=_fill_id(row["id"], row, profile),
+        fill_id=fill_id_of(row["id"], row["order_id"], profile),
         ref=OrderRef(row["order_id"], row["client_order_id"]),
         symbol=row["symbol"],
         side=Side(row["side"]),
@@ -209,19 +212,20 @@ def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
         fee_status=unknown_fee if fees is None else FeeStatus.FINAL,
         liquidity=_known(Liquidity, row["liquidity"]),
         kind=kind,
-        corrects=_fill_id(row["corrects"], row, profile),
+        corrects=fill_id_of(row["corrects"], row["order_id"], profile),
         source="reference",
     )
 
 
-def _fill_id(name: str | None, row: ReferenceExecution, profile: VenueProfile) -> str | None:
-    """Return an execution's id, which some profiles make unique only within the order."""
-    return f"{row['order_id']}:{name}" if name and profile.fill_identity == "composite" else name
-
-
-def amendment_of(row: ReferenceFee) -> FeeAmendment:
+def amendment_of(row: ReferenceFee, profile: VenueProfile) -> FeeAmendment:
     """Report a fee that became known after its fill."""
-    return FeeAmendment(row["execution_id"], _money(row["fees"]), FEE_STATUSES[row["status"]])
+    fill_id = fill_id_of(row["execution_id"], row["order_id"], profile)
+    return FeeAmendment(fill_id or "", _money(row["fees"]), FEE_STATUSES[row["status"]])
+
+
+def fill_id_of(name: str | None, order_id: str, profile: VenueProfile) -> str | None:
+    """Return an execution's id, which some venues make unique only within the order."""
+    return f"{order_id}:{name}" if name and profile.fill_identity == "composite" else name
 
 
 def instrument_of(row: ReferenceInstrument) -> Instrument:
@@ -320,7 +324,7 @@ def placed(status: int, reply: Any) -> PlaceResult:
     code, words = error_of(reply)
     if status in (401, 403) or code in NOT_PLACED:
         return NotPlaced(words, NOT_PLACED.get(code))
-    if status == 422:
+    if status == 422 or code in REASONS:
         return Rejected(REASONS.get(code, "other"), words)
     return Unknown(f"{status} {code}: {words}")
 

@@ -61,7 +61,8 @@ class ReferenceExecution(TypedDict):
 class ReferenceFee(TypedDict):
     """The fee of an execution, once it is known."""
 
-    execution_id: str
+    execution_id: str | None
+    order_id: str
     fees: list[ReferenceMoney]
     status: str
 

@@ -12,6 +12,7 @@ from mts1b_broker_reference.profiles import PROFILES
 from mts1b_broker_reference.stream import ReferenceStream
 from pydantic import SecretStr
 
+from mts1b_brokers_core import AuthenticationError
 from mts1b_brokers_core.execution.port import Decoded, Execution, Link, OrderRef, Trigger, Unreadable
 from mts1b_brokers_core.platform.websocket import LinkDown, LinkUp
 
@@ -76,15 +77,30 @@ def test_what_is_missing_is_said_once_and_what_is_late_is_left_to_the_reading(
 def test_numbers_begin_anew_on_a_new_link(stream: ReferenceStream) -> None:
     items = told(
         stream,
-        frame("execution", EXECUTION, seq=7),
+        frame("execution", EXECUTION, seq=1),
         LinkDown("cut", data_lost=True),
         LinkUp(),
         frame("subscribed", seq=1, channel="orders"),
-        frame("execution", EXECUTION, seq=1),
+        frame("subscribed", seq=1),
+        frame("execution", EXECUTION, seq=2),
     )
-    assert [type(item) for item in items] == [Execution, Link, Link, Execution]
+    assert [type(item) for item in items] == [Execution, Link, Link, Trigger, Execution]
     assert items[1] == Link(up=False, data_lost=True, words="cut")
-    assert items[2] == Link(up=True, data_lost=True, words="subscribed")
+    assert items[2] == Link(up=True, words="subscribed")
+    assert items[3] == Trigger(), "everything before the subscription has to be read"
+
+
+def test_a_login_that_was_taken_over_ends_the_stream(stream: ReferenceStream) -> None:
+    taken = {"code": "session_taken", "message": "another login took the session over"}
+    with pytest.raises(AuthenticationError, match="another login"):
+        told(stream, frame("error", taken, seq=1, channel="session"))
+
+
+def test_what_is_missing_from_the_start_is_missed(stream: ReferenceStream) -> None:
+    gap, execution = told(stream, LinkUp(), frame("execution", EXECUTION, seq=2))
+    assert isinstance(gap, Link)
+    assert gap.data_lost
+    assert isinstance(execution, Execution)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +112,7 @@ def test_numbers_begin_anew_on_a_new_link(stream: ReferenceStream) -> None:
         frame("execution", {"id": "X-1"}, seq=1),
         frame("order", None, seq=1),
         frame("unheard_of", {}, seq=1),
-        frame("error", {"code": "bad_signature"}, seq=1),
+        frame("error", {"code": "no_channel", "message": "there is no such channel"}, seq=1),
         {"channel": "orders"},
     ],
     ids=str,

@@ -163,9 +163,11 @@ def test_an_execution_is_named_as_the_profile_says(
 
 
 def test_a_late_fee_names_its_execution() -> None:
-    row: Any = {"execution_id": "X-1", "fees": [{"currency": "USD", "amount": "0.3"}], "status": "final"}
-    amendment = translate.amendment_of(row)
-    assert (amendment.fill_id, amendment.fee_status) == ("X-1", FeeStatus.FINAL)
+    fees = [{"currency": "USD", "amount": "0.3"}]
+    row: Any = {"execution_id": "1", "order_id": "R-1", "fees": fees, "status": "final"}
+    amendment = translate.amendment_of(row, replace(PROFILE, fill_identity="composite"))
+    assert (amendment.fill_id, amendment.fee_status) == ("R-1:1", FeeStatus.FINAL)
+    assert translate.amendment_of(row, PROFILE).fill_id == "1"
 
 
 # --- to the venue, and its answers ---------------------------------------------------------------------
@@ -197,6 +199,7 @@ def refusal(code: str) -> dict[str, Any]:
         (422, refusal("insufficient_funds"), Rejected("insufficient_funds", "its own words")),
         (422, refusal("bad_price"), Rejected("price_increment", "its own words")),
         (422, refusal("a_new_one"), Rejected("other", "its own words")),
+        (409, refusal("final"), Rejected("order_final", "its own words")),
         (401, refusal("bad_signature"), NotPlaced("its own words")),
         (401, refusal("expired"), NotPlaced("its own words")),
         (401, refusal("clock"), NotPlaced("its own words", 0.0)),
