@@ -37,8 +37,9 @@ class ClockSkew:
         if received < sent:  # our clock was stepped back meanwhile: nothing we knew holds
             self._restart(-inf, inf)
             return
-        low = (server - received).total_seconds() - _TICK
-        high = (server - sent).total_seconds() + resolution
+        on_the_way = (received - sent).total_seconds() * _DRIFT
+        low = (server - received).total_seconds() - _TICK - on_the_way
+        high = (server - sent).total_seconds() + resolution + on_the_way
         slack = self._drift()
         if max(low, self._low - slack) > min(high, self._high + slack):
             self._restart(low, high)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import floor, inf
 
@@ -24,12 +25,17 @@ def cut(moment: datetime, resolution: float) -> datetime:
 
 
 async def reply(
-    clock: SteppedClock, skew: ClockSkew, offset: timedelta, there: float, back: float, resolution: float
+    clock: SteppedClock,
+    skew: ClockSkew,
+    offset: timedelta | Callable[[], timedelta],
+    there: float,
+    back: float,
+    resolution: float,
 ) -> None:
     """Ask a server whose clock is `offset` ahead of ours."""
     sent = clock.now()
     await clock.advance(there)
-    server = cut(clock.now() + offset, resolution)
+    server = cut(clock.now() + (offset if isinstance(offset, timedelta) else offset()), resolution)
     await clock.advance(back)
     skew.observe(sent=sent, received=clock.now(), server=server, resolution=resolution)
 
@@ -56,11 +62,10 @@ def test_the_true_offset_is_inside_what_is_claimed(
             return timedelta(seconds=offset + drift * clock.monotonic())
 
         for there, back, resolution, pause in answers:
-            # The server's clock runs on while the reply travels: its offset then is not quite that of now.
-            await reply(clock, skew, true(), there, back, resolution)
+            await reply(clock, skew, true, there, back, resolution)
             await clock.advance(pause)
-            assert abs((true() - skew.offset).total_seconds()) <= skew.uncertainty + 1e-3
-            assert skew.uncertainty <= (there + back + resolution) / 2 + pause * 1e-4 + 1e-3
+            assert abs((true() - skew.offset).total_seconds()) <= skew.uncertainty + 2e-6
+            assert skew.uncertainty <= (there + back + resolution) / 2 + (there + back + pause) * 1e-4 + 2e-6
         assert changes == []
 
     asyncio.run(run())
