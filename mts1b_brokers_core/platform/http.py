@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -91,7 +92,26 @@ def raw_request(
     """
     import httpx
 
-    return httpx.Request(method, url, headers=headers, content=body, extensions={"target": target})
+    address = url if isinstance(url, httpx.URL) else _address(url)
+    pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
+    given = {name.lower() for name, _ in pairs}
+    if "host" not in given:
+        pairs.insert(0, ("Host", address.netloc.decode("ascii")))
+    if "content-length" not in given and (body or method not in ("GET", "HEAD")):
+        pairs.append(("Content-Length", str(len(body))))
+    # Given a stream, httpx adds nothing of its own, and is twice as fast.
+    request = httpx.Request(
+        method, address, headers=pairs, stream=httpx.ByteStream(body), extensions={"target": target}
+    )
+    request.read()
+    return request
+
+
+@lru_cache(64)
+def _address(url: str) -> httpx.URL:
+    import httpx
+
+    return httpx.URL(url)
 
 
 async def send_raw(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
@@ -99,17 +119,17 @@ async def send_raw(client: httpx.AsyncClient, request: httpx.Request) -> httpx.R
 
     Limiter, tap, skew, time-out and errors are the client's; auth, cookies and repeats are left out.
     """
-    from .http_exchange import VenueHttp
-
-    if not isinstance(client, VenueHttp):
+    send = getattr(client, "send_raw", None)
+    if send is None:
         raise InvalidInput(f"send_raw: got {type(client).__name__}, expected a client that http_client made.")
-    return await client.send_raw(request)
+    response: httpx.Response = await send(request)
+    return response
 
 
 def decode_json(body: bytes) -> Any:
     """Decode JSON with numbers straight to `Decimal`, whole ones to `int`. Raises `UnreadableReply`."""
     try:
-        return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        return _decoder.decode(body.decode(json.detect_encoding(body)))
     except (ValueError, ArithmeticError, RecursionError) as error:
         where = f" at byte {error.pos}" if isinstance(error, json.JSONDecodeError) else ""
         # The decoder's own error holds the whole document, secrets included.
@@ -174,3 +194,6 @@ def _words(body: bytes) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+_decoder = json.JSONDecoder(parse_float=Decimal, parse_constant=_refuse_constant)

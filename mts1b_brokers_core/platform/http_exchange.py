@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -58,6 +58,41 @@ def tls_context(ca_file: Path | None) -> ssl.SSLContext:
                 next_step="name a PEM file that this process may read",
             ) from None
     return context
+
+
+class WholeReply(httpx.Response):
+    """A response that is there already: httpx reads it again through five generators, this hands it out."""
+
+    def __init__(self, request: httpx.Request, reply: Reply) -> None:
+        super().__init__(
+            reply.status,
+            headers=reply.headers,
+            stream=httpx.ByteStream(reply.body),
+            request=request,
+            extensions={"http_version": b"HTTP/1.1"},
+        )
+        self._whole = super().read() if "content-encoding" in self.headers else reply.body
+
+    @property
+    def content(self) -> bytes:
+        """Return the decoded body."""
+        return self._whole
+
+    def read(self) -> bytes:
+        """Return the decoded body."""
+        return self._whole
+
+    async def aread(self) -> bytes:
+        """Return the decoded body."""
+        return self._whole
+
+
+class _Jar(httpx.Cookies):
+    """Cookies that cost nothing where a reply sets none."""
+
+    def extract_cookies(self, response: httpx.Response) -> None:
+        if "set-cookie" in response.headers:
+            super().extract_cookies(response)
 
 
 class VenueTransport(httpx.AsyncHTTPTransport):
@@ -128,7 +163,8 @@ class VenueTransport(httpx.AsyncHTTPTransport):
             body = request.content
         except httpx.RequestNotRead:
             body = await request.aread()
-        head = _head(request, len(body), self._proxy)
+        origin = _origin(request)
+        head = _head(request, len(body), None if origin.tls else self._proxy)
         exchange = self._show(request, body) if self._tap is not None else 0
         asked_at = self._clock.now() if self._skew is not None else None
         begun = self._clock.monotonic()
@@ -141,10 +177,10 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         try:
             async with self._clock.timeout(seconds):
                 if self._stock is None:
-                    reply = await self._lean(request, head + body, left)
+                    reply = await self._lean(request, origin, head + body, left)
                 else:
                     reply = await self._carry(self._stock, request, left)
-            response = _response(request, reply)
+            response = WholeReply(request, reply)
         except (Cut, TimeoutError, httpx.DecodingError) as error:
             why = str(error) if isinstance(error, Cut) else "its encoding is broken"
             if isinstance(error, TimeoutError):
@@ -165,8 +201,9 @@ class VenueTransport(httpx.AsyncHTTPTransport):
             took_effect(request.method)
         return response
 
-    async def _lean(self, request: httpx.Request, data: bytes, left: Callable[[], None]) -> Reply:
-        origin = _origin(request.url)
+    async def _lean(
+        self, request: httpx.Request, origin: Origin, data: bytes, left: Callable[[], None]
+    ) -> Reply:
         pool = self._pool_here()
         connection = await pool.take(origin)
         left()
@@ -190,6 +227,8 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         try:
             response = await stock.handle_async_request(request)
             try:
+                if response.status_code == 101:
+                    raise Cut("the reply is not HTTP/1.1")
                 body = bytearray()
                 assert isinstance(response.stream, httpx.AsyncByteStream)
                 async for part in response.stream:
@@ -277,10 +316,17 @@ class VenueHttp(httpx.AsyncClient):
         cost: Callable[[httpx.Request], Cost] | None,
     ) -> None:
         super().__init__(base_url=base_url, transport=transport, timeout=timeout, auth=auth, trust_env=False)
+        self._cookies = _Jar()
+        # Joining a path to the base is half of what building a request costs.
+        self._joined = lru_cache(256)(lambda path: httpx.AsyncClient.build_request(self, "GET", path).url)
         self._clock = clock
         self._retries = retries
         self._limiter = limiter
         self._cost = cost
+
+    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
+        """Build as httpx does, with the addresses last used at hand."""
+        return super().build_request(method, self._joined(url) if isinstance(url, str) else url, **options)
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send as httpx does; GET and HEAD are repeated as `http_client` says."""
@@ -319,7 +365,10 @@ class VenueHttp(httpx.AsyncClient):
 
     async def send_raw(self, request: httpx.Request) -> httpx.Response:
         """Hand the request to the transport as it is."""
-        return await self._metered(request, partial(self._transport.handle_async_request, request))
+        carry = self._transport.handle_async_request
+        return await (
+            carry(request) if self._limiter is None else self._metered(request, partial(carry, request))
+        )
 
     async def _metered(
         self, request: httpx.Request, carry: Callable[[], Awaitable[httpx.Response]]
@@ -355,43 +404,33 @@ _STOCK: dict[type[Exception], str] = {
 }
 
 
-def _origin(url: httpx.URL) -> Origin:
-    tls = url.scheme == "https"
-    return Origin(tls, url.raw_host.decode("ascii"), url.port or (443 if tls else 80))
+def _origin(request: httpx.Request) -> Origin:
+    url = request.url
+    scheme, host = url.scheme, url.raw_host
+    if scheme not in ("http", "https") or not host:
+        raise InvalidInput(f"{named(request)}: the address is neither http nor https.")
+    return Origin(scheme == "https", host.decode("ascii"), url.port or (443 if scheme == "https" else 80))
 
 
 def _head(request: httpx.Request, length: int, proxy: Proxy | None) -> bytes:
     """Return request line and headers as they go over the wire. Raises `InvalidInput` where they can't."""
-    url = request.url
-    if url.scheme not in ("http", "https") or not url.host:
-        raise InvalidInput(f"{named(request)}: the address is neither http nor https.")
-    target: bytes = request.extensions.get("target") or url.raw_path
+    target: bytes = request.extensions.get("target") or request.url.raw_path
     headers = request.headers.raw
-    login = b""
-    if proxy is not None and url.scheme == "http":
-        target = b"http://" + url.netloc + target
-        login = proxy.authorization
-    if "transfer-encoding" in request.headers:  # a streamed body, which is whole by now
+    lines = b"\r\n".join([b"%b: %b" % pair for pair in headers])
+    if b"transfer-encoding:" in lines.lower():  # a streamed body, which is whole by now
         headers = [pair for pair in headers if pair[0].lower() != b"transfer-encoding"]
         headers.append((b"Content-Length", b"%d" % length))
-    lines = b"\r\n".join([b"%b: %b" % pair for pair in headers])
+        lines = b"\r\n".join([b"%b: %b" % pair for pair in headers])
+    breaks = len(headers) + 2
+    login = b""
+    if proxy is not None:
+        target = b"http://" + request.url.netloc + target
+        login = proxy.authorization
+        breaks += bool(login)
     head = b"%b %b HTTP/1.1\r\n%b\r\n%b\r\n" % (request.method.encode("ascii"), target, lines, login)
-    breaks = len(headers) + 2 + bool(login)
     if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b" " in target:
         raise InvalidInput(f"{named(request)}: a header or the path holds a line break or a space.")
     return head
-
-
-def _response(request: httpx.Request, reply: Reply) -> httpx.Response:
-    response = httpx.Response(
-        reply.status,
-        headers=reply.headers,
-        stream=httpx.ByteStream(reply.body),
-        request=request,
-        extensions={"http_version": b"HTTP/1.1"},
-    )
-    response.read()
-    return response
 
 
 def _shown(headers: Headers) -> dict[str, str]:

@@ -56,7 +56,7 @@ class Connection(asyncio.Protocol):
         self.lost = loop.create_future()
         self.reusable = False
         self.idle_until = 0.0
-        self.keeps = IDLE
+        self.keeps = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport, and watch its socket for what arrives between exchanges."""
@@ -146,15 +146,12 @@ class Connection(asyncio.Protocol):
         """Collect a header; trailers after a chunked body are not headers."""
         if self._in_head:
             self._headers.append((name, value))
-            if name.lower() == b"keep-alive":
-                words = dict(word.strip().partition(b"=")[::2] for word in value.lower().split(b","))
-                seconds = words.get(b"timeout", b"")
-                # One second less: the server counts from when it sent the reply.
-                self.keeps = min(IDLE, int(seconds) - 1) if seconds.isdigit() else IDLE
 
     def on_headers_complete(self) -> None:
-        """Note that the body begins."""
+        """Note that the body begins, and how long the server means to keep an idle connection."""
         self._in_head = False
+        if not self.keeps:
+            self.keeps = _kept(self._headers)
 
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body."""
@@ -357,6 +354,16 @@ def _next(lane: _Lane) -> asyncio.Future[Connection | None] | None:
         if not waiter.done():
             return waiter
     return None
+
+
+def _kept(headers: Headers) -> float:
+    for name, value in headers:
+        if name.lower() == b"keep-alive":
+            words = dict(word.strip().partition(b"=")[::2] for word in value.lower().split(b","))
+            if (seconds := words.get(b"timeout", b"")).isdigit():
+                # One second less, for the server counts from when the reply was sent.
+                return min(IDLE, int(seconds) - 1.0) or -1.0
+    return IDLE
 
 
 def _refusal(error: OSError) -> str:
