@@ -6,7 +6,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC
 from decimal import Decimal
+from typing import Any
 
 from mts1b_brokers_core.foundation.base import LEDGER, Money, plain
 from mts1b_brokers_core.foundation.errors import BrokerError
@@ -109,7 +111,7 @@ class Books:
             self._take_back(account, seen.corrects, seen)
             return
         fill_id = str(seen.fill_id)
-        fee_open = self._log.fee_open(account, fill_id)
+        fee_open = self._log.rows.fee_open(account, fill_id)
         if fee_open is not None:
             if fee_open and seen.fees is not None:
                 self.amend(FeeAmendment(fill_id, seen.fees, seen.fee_status, account))
@@ -172,7 +174,7 @@ class Books:
 
     def _add(self, seen: Execution, row: _Row | None, account: str) -> Fill:
         record = row.now if row else None
-        fill = self._log.fill(as_fill(seen, record, account))
+        fill = self._log.fill(fields_of(seen, record, account))
         self.result.fills += 1
         if row is not None and record is not None:
             logged = record.logged.plus(fill.broker_order_id, Part.of(fill))
@@ -194,7 +196,7 @@ class Books:
         """Log the opposite of an execution; of one that isn't logged, see that it never is."""
         if not journal.void(self._log.connection, account, corrects):
             return
-        old = journal.logged_fill(self._log.connection, account, corrects)
+        old = self._log.rows.fill(account, corrects)
         if old is None:
             return
         ref = OrderRef(old.broker_order_id)
@@ -247,7 +249,7 @@ class Books:
             return
         if row is None and (terms.symbol is None or terms.side is None):
             return
-        logged = row.now.logged.of(name) if row else journal.logged_at(self._log.connection, account, name)
+        logged = row.now.logged.of(name) if row else self._logged_at(account, name)
         change = LEDGER.subtract(count, logged.quantity)
         known = row.now.order if row else None
         if not change or (change < 0 and not _newer(view, known)) or (average is None and count):
@@ -271,10 +273,17 @@ class Books:
             return  # its count is cut once it is known whose it is
         self._add(cut, row, account)
 
+    def _logged_at(self, account: str, broker_order_id: str) -> Part:
+        """Return how much is logged of somebody else's order."""
+        total = Part()
+        for fill in self._log.rows.fills_at(account, broker_order_id):
+            total = total.plus(Part.of(fill))
+        return total
+
     def _cut_id(self, account: str, name: str) -> str:
         """Return a cut's id; after a bust the same bounds can come again."""
         made, n = name, 1
-        while self._log.fee_open(account, made) is not None:
+        while self._log.rows.fee_open(account, made) is not None:
             n += 1
             made = f"{name}#{n}"
         return made
@@ -334,7 +343,7 @@ class Books:
     def amend(self, amendment: FeeAmendment) -> None:
         """Write a fee that became known, or changed, after its fill; one that is early waits for it."""
         account = amendment.account_id or self._account_id
-        fill = journal.logged_fill(self._log.connection, account, amendment.fill_id)
+        fill = self._log.rows.fill(account, amendment.fill_id)
         if fill is None:
             parking.hold_fee(self._log.connection, account, amendment)
             return
@@ -358,7 +367,7 @@ class Books:
             return
         found = [
             fill for name in row.now.order.broker_order_ids
-            for fill in journal.fills_at(self._log.connection, account, name)
+            for fill in self._log.rows.fills_at(account, name)
         ]  # fmt: skip
         bare = [fill for fill in found if fill.fees is None] or found[-1:]
         for fill, share in zip(bare, shares(grown, bare), strict=True):
@@ -386,13 +395,41 @@ def _state_seen(record: Record, view: OrderView) -> State | None:
     return State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
 
 
-def as_fill(seen: Execution, record: Record | None, account_id: str) -> Fill:
-    """Return an execution as a fill that is not numbered yet, attributed to our order where it is ours."""
-    return Fill(
-        fill_id=seen.fill_id or "", kind=seen.kind, corrects=seen.corrects, account_id=account_id,
-        order_id=record.order.order_id if record else (seen.ref.broker_order_id or seen.ref.token or ""),
-        broker_order_id=seen.ref.broker_order_id or (record.order.broker_order_id if record else None),
-        symbol=seen.symbol, leg=seen.leg, side=seen.side, quantity=seen.quantity, price=seen.price,
-        fees=seen.fees, fee_status=seen.fee_status, liquidity=seen.liquidity,
-        executed_at=seen.executed_at, source=seen.source, derived=seen.derived, evidence=seen.evidence,
-    )  # fmt: skip
+def fields_of(seen: Execution, record: Record | None, account_id: str) -> dict[str, Any]:
+    """Return an execution as a fill's fields without number, attributed to our order where it is ours.
+
+    Raises `InvalidInput` for what no fill can hold.
+    """
+    venue_id, order = seen.ref.broker_order_id, record.order if record else None
+    fields: dict[str, Any] = {
+        "fill_id": seen.fill_id or "",
+        "kind": seen.kind,
+        "corrects": seen.corrects,
+        "account_id": account_id,
+        "order_id": order.order_id if order else (venue_id or seen.ref.token or ""),
+        "broker_order_id": venue_id or (order.broker_order_id if order else None),
+        "symbol": seen.symbol,
+        "leg": seen.leg,
+        "side": seen.side,
+        "quantity": seen.quantity,
+        "price": seen.price,
+        "fees": seen.fees,
+        "fee_status": seen.fee_status,
+        "account_fee": None,
+        "liquidity": seen.liquidity,
+        "executed_at": seen.executed_at,
+        "source": seen.source,
+        "derived": seen.derived,
+        "evidence": seen.evidence,
+    }
+    if not _sound(seen, record):
+        checked = Fill(**fields)
+        fields = {name: getattr(checked, name) for name in fields}
+    return fields
+
+
+def _sound(seen: Execution, record: Record | None) -> bool:
+    """Tell at little cost that a fill's own rules would find nothing: an adapter's usual execution."""
+    exact = type(seen.quantity) is Decimal and type(seen.price) is Decimal
+    known = record is not None and record.order.symbol == seen.symbol
+    return exact and known and seen.executed_at.tzinfo is UTC and seen.quantity.is_finite()

@@ -33,6 +33,7 @@ from .instruments import InstrumentCache
 from .intake import Intake
 from .journal import Journal, State
 from .login import Login
+from .logrows import event_of
 from .lookups import Lookups
 from .ownership import Halt, Leader, Owner
 from .port import Guarantee, OrderRef, PlaceResult, Ticket, guarantee_of
@@ -168,9 +169,9 @@ class VenueClient(VenueAdapter):
         Asking for the next fill acknowledges the one before, so a crash redelivers at most one.
         """
         self._check_open()
-        async for event in self._event_log.stream("fills", since=since, consumer=consumer):
-            assert event.fill is not None
-            yield event.fill
+        async for fill, _ in self._event_log.stream("fills", since=since, consumer=consumer):
+            assert isinstance(fill, Fill)
+            yield fill
 
     @final
     async def stream_events(
@@ -178,8 +179,8 @@ class VenueClient(VenueAdapter):
     ) -> AsyncIterator[BrokerEvent]:
         """Iterate over everything logged: fills, busts, status changes, gaps, halts."""
         self._check_open()
-        async for event in self._event_log.stream("events", since=since, consumer=consumer):
-            yield event
+        async for entry, offset in self._event_log.stream("events", since=since, consumer=consumer):
+            yield event_of(entry, offset)
 
     async def wait_for(
         self,

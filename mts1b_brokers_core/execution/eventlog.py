@@ -8,24 +8,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Literal, TypeVar
 
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import BrokerError, InvalidInput
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
-from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order
+from mts1b_brokers_core.foundation.orders import Fill, Order
 from mts1b_brokers_core.platform.clock import from_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 
 from .journal import Journal
+from .logrows import Entry, Rows, event_of
 
 T = TypeVar("T")
 Stream = Literal["fills", "events"]
 
 _log = logging.getLogger("mts1b_brokers")
 
-_EXECUTIONS = (EventKind.FILL, EventKind.BUST)
 _BATCH = 256
 _RECENT = 4096
 
@@ -33,80 +33,49 @@ _RECENT = 4096
 class Appender:
     """Adds rows to the log inside one transaction, numbering them."""
 
-    def __init__(self, connection: sqlite3.Connection, broker: str, now_ns: int) -> None:
+    def __init__(self, connection: sqlite3.Connection, rows: Rows, broker: str, now_ns: int) -> None:
         self.connection = connection
+        self.rows = rows
         self._broker = broker
         self.now_ns = now_ns
         self.now = from_ns(now_ns)
-        self.events: list[BrokerEvent] = []
+        self.entries: list[Entry] = []
         #: Orders bound by this transaction whose cancel was wanted while they were unknown.
         self.cancels_due: list[Order] = []
         #: Fills whose fees became known or changed.
         self.amended: list[Fill] = []
         #: True where a venue id was bound: executions that wait may be its.
         self.bound = False
-        last = connection.execute('SELECT "offset", seq FROM log ORDER BY "offset" DESC LIMIT 1').fetchone()
-        self._offset: int = last[0] if last else 0
-        self._seq: int = last[1] if last else 0
+        self._offset, self._seq = rows.newest()
+        self.first = self._offset + 1
 
-    def fee_open(self, account_id: str, fill_id: str) -> bool | None:
-        """Tell whether a logged execution's fees are not known yet; None where it isn't logged."""
-        row = self.connection.execute(
-            "SELECT fee_open FROM log WHERE account_id = ? AND fill_id = ?", (account_id, fill_id)
-        ).fetchone()
-        return None if row is None else bool(row[0])
+    def fill(self, values: dict[str, Any]) -> Fill:
+        """Number an execution, given by its fields, and add it."""
+        self._seq += 1
+        fill = Fill.trusted(**values, seq=self._seq, broker=self._broker, recorded_at=self.now)
+        self._add(fill)
+        return fill
 
     def amend(self, fill: Fill) -> None:
         """Write a logged execution's fees anew."""
-        self.connection.execute(
-            "UPDATE log SET body = ?, fee_open = ? WHERE account_id = ? AND fill_id = ?",
-            (fill.model_dump_json(), fill.fees is None, fill.account_id, fill.fill_id),
-        )
+        self.rows.amend(fill)
         self.amended.append(fill)
-
-    def fill(self, fill: Fill) -> Fill:
-        """Number an execution and add it."""
-        self._seq += 1
-        numbered = fill.evolve(seq=self._seq, broker=self._broker, recorded_at=self.now)
-        kind = EventKind.BUST if fill.kind is FillKind.BUST else EventKind.FILL
-        event = _fill_event(numbered, kind, self._offset + 1)
-        self._add(event, numbered.model_dump_json(), fill.fill_id, fee_open=fill.fees is None)
-        return numbered
 
     def event(self, kind: EventKind, order: Order | None = None, message: str = "", **detail: str) -> None:
         """Add an event that is no execution."""
-        event = BrokerEvent(
+        self._add(BrokerEvent.trusted(
             kind=kind, broker=self._broker, at=self.now, seq=self._seq, offset=self._offset + 1,
             account_id=order.account_id if order else None,
             order_id=order.order_id if order else None,
             broker_order_id=order.broker_order_id if order else None,
             idempotency_key=order.idempotency_key if order else None,
-            order=order, message=message, detail=detail,
-        )  # fmt: skip
-        self._add(event, event.model_dump_json(), None)
+            order=order, fill=None, message=message, detail=detail,
+        ))  # fmt: skip
 
-    def _add(self, event: BrokerEvent, body: str, fill_id: str | None, *, fee_open: bool = False) -> None:
+    def _add(self, entry: Entry) -> None:
         self._offset += 1
-        names = (event.account_id, fill_id, event.broker_order_id)
-        self.connection.execute(
-            "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._offset, self._seq, event.kind, *names, body, fee_open),
-        )
-        self.events.append(event)
-
-
-def _fill_event(fill: Fill, kind: EventKind, offset: int) -> BrokerEvent:
-    return BrokerEvent.model_construct(
-        kind=kind, broker=fill.broker, at=fill.recorded_at or fill.executed_at, seq=fill.seq, offset=offset,
-        account_id=fill.account_id, order_id=fill.order_id, broker_order_id=fill.broker_order_id,
-        idempotency_key=None, order=None, fill=fill, message="", detail={},
-    )  # fmt: skip
-
-
-def _event_of(offset: int, kind: str, body: str) -> BrokerEvent:
-    if kind in _EXECUTIONS:
-        return _fill_event(Fill.model_validate_json(body), EventKind(kind), offset)
-    return BrokerEvent.model_validate_json(body)
+        self.rows.add(self._offset, self._seq, entry)
+        self.entries.append(entry)
 
 
 class EventLog:
@@ -119,7 +88,9 @@ class EventLog:
         self._broker = broker
         self._clock = clock
         self._emit = emit
-        self._recent: list[BrokerEvent] = []
+        #: The rows committed last, and the offset of the first of them.
+        self._recent: list[Entry] = []
+        self._recent_from = 1
         self._bell = asyncio.Event()
         self._acks: dict[tuple[str, Stream], int] = {}
         #: Cursors whose newest position waits to be written; whoever writes takes the newest.
@@ -135,12 +106,21 @@ class EventLog:
         """Run work in one transaction with an appender; its events are seen once it is durable."""
         now_ns = self._clock.now_ns()
 
-        def job(connection: sqlite3.Connection) -> tuple[T, Appender]:
-            appender = Appender(connection, self._broker, now_ns)
-            return work(appender), appender
+        memory = self._journal.memory
 
-        result, _ = await self._journal.store.run(job, self._published)
-        return result
+        def job(connection: sqlite3.Connection) -> tuple[T, Appender]:
+            appender = Appender(connection, self._journal.rows(connection), self._broker, now_ns)
+            result = work(appender)
+            if memory is not None:
+                memory.commit()
+            return result, appender
+
+        try:
+            return (await self._journal.store.run(job, self._published))[0]
+        except BaseException:
+            if memory is not None:
+                memory.roll_back()
+            raise
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Look something up in what is committed."""
@@ -158,31 +138,34 @@ class EventLog:
 
     def _published(self, done: tuple[object, Appender]) -> None:
         appender = done[1]
-        events = appender.events
-        for fill in appender.amended:
-            self._amend_recent(fill)
-        if events:
-            # Results arrive in the order of their commits; a gap is another process's, and in the file.
-            if self._recent and events[0].offset != self._recent[-1].offset + 1:
-                self._recent.clear()
-            self._recent.extend(events)
-            if len(self._recent) > 2 * _RECENT:
-                del self._recent[:-_RECENT]
+        entries = appender.entries
+        if self._journal.memory is None:
+            self._keep(appender)
+        if entries:
             self.ring()
             if self._emit is not None:
-                for event in events:
-                    self._tell(event)
+                for at, entry in enumerate(entries, appender.first):
+                    self._tell(event_of(entry, at))
         if self.on_cancel_due is not None:
             for order in appender.cancels_due:
                 self.on_cancel_due(order)
         if appender.bound and self.on_bound is not None:
             self.on_bound()
 
-    def _amend_recent(self, fill: Fill) -> None:
-        for at, event in enumerate(self._recent):
-            if event.fill is not None and event.fill.seq == fill.seq:
-                self._recent[at] = event.model_copy(update={"fill": fill})
-                return
+    def _keep(self, appender: Appender) -> None:
+        """Keep what was committed at hand: most readers want just that, and need not parse it again."""
+        recent = self._recent
+        if appender.amended:
+            recent.clear()
+        if appender.entries:
+            # Results arrive in the order of their commits; a gap is another process's, and in the file.
+            if not recent or appender.first != self._recent_from + len(recent):
+                recent.clear()
+                self._recent_from = appender.first
+            recent.extend(appender.entries)
+            if (over := len(recent) - 2 * _RECENT) > 0:
+                del recent[: over + _RECENT]
+                self._recent_from += over + _RECENT
 
     def _tell(self, event: BrokerEvent) -> None:
         assert self._emit is not None
@@ -194,8 +177,8 @@ class EventLog:
 
     def look_again(self) -> None:
         """Wake every reader because another process may have written."""
-        newest = self._first('SELECT "offset" FROM log ORDER BY "offset" DESC LIMIT 1')
-        if self._recent and newest and newest[0] > self._recent[-1].offset:
+        newest, _ = self._rows(lambda rows: rows.newest())
+        if newest >= self._recent_from + len(self._recent):
             self._recent.clear()  # what follows it is in the file
         self.ring()
 
@@ -226,65 +209,66 @@ class EventLog:
 
     async def stream(
         self, stream: Stream, *, since: int | None = None, consumer: str = "default"
-    ) -> AsyncIterator[BrokerEvent]:
-        """Iterate from after `since` (a seq), or from after what the consumer has acknowledged.
+    ) -> AsyncIterator[tuple[Entry, int]]:
+        """Iterate over rows and their offsets from after `since` (a seq), or what the consumer acknowledged.
 
         Asking for the next row acknowledges the one before. Ends when the broker closes; raises
         `BrokerFailed` where it failed.
         """
-        named = since is None
+        named, only_fills = since is None, stream == "fills"
         cursor = self._cursor(stream, consumer) if since is None else self._offset_of(since)
         while True:
             bell = self._bell
             rows = self._after(cursor)
             for row in rows:
-                if stream == "events" or row.fill is not None:
-                    yield row
+                cursor += 1
+                if not only_fills or isinstance(row, Fill):
+                    yield row, cursor
                     if named:
-                        self._acknowledge(consumer, stream, row.offset)
-                cursor = row.offset
+                        self._acknowledge(consumer, stream, cursor)
             if not rows:
                 self.check()
                 if self._closed:
                     return
                 await bell.wait()
 
-    def _after(self, cursor: int) -> list[BrokerEvent]:
+    def _after(self, cursor: int) -> Sequence[Entry]:
         recent = self._recent
-        if recent and recent[0].offset <= cursor + 1:
-            start = cursor + 1 - recent[0].offset
+        if recent and self._recent_from <= cursor + 1:
+            start = cursor + 1 - self._recent_from
             return recent[start : start + _BATCH]
-        if self._closed:
+        if self._closed and self._journal.memory is None:
             return []
+        return self._rows(lambda rows: rows.after(cursor, _BATCH))
 
-        query = 'SELECT "offset", kind, body FROM log WHERE "offset" > ? ORDER BY "offset" LIMIT ?'
-        rows = self._journal.store.read(
-            lambda connection: connection.execute(query, (cursor, _BATCH)).fetchall()
-        )
-        return [_event_of(*row) for row in rows]
+    def _rows(self, query: Callable[[Rows], T]) -> T:
+        memory = self._journal.memory
+        return query(memory) if memory is not None else self.read(lambda c: query(self._journal.rows(c)))
+
+    def last_fill(self) -> Fill | None:
+        """Return the execution logged last."""
+        return self._rows(lambda rows: rows.last_fill())
+
+    def logged_fill(self, account_id: str, fill_id: str) -> Fill | None:
+        """Return an execution as it was logged, or None where it wasn't."""
+        return self._rows(lambda rows: rows.fill(account_id, fill_id))
 
     def _cursor(self, stream: Stream, consumer: str) -> int:
         held = self._acks.get((consumer, stream))
         if held is not None:
             return held
-        row = self._first('SELECT "offset" FROM consumers WHERE name = ? AND stream = ?', consumer, stream)
+        query, names = 'SELECT "offset" FROM consumers WHERE name = ? AND stream = ?', (consumer, stream)
+        row = self.read(lambda connection: connection.execute(query, names).fetchone())
         return int(row[0]) if row else 0
 
-    def _first(self, query: str, *values: object) -> Any:
-        return self._journal.store.read(lambda connection: connection.execute(query, values).fetchone())
-
     def _offset_of(self, seq: int) -> int:
-        row = self._first(
-            'SELECT "offset", seq FROM log WHERE seq <= ? AND fill_id IS NOT NULL ORDER BY seq DESC LIMIT 1',
-            seq,
-        )
-        offset, last = row or (0, 0)
+        offset, last = self._rows(lambda rows: rows.offset_of(seq))
         if last < seq:
             raise InvalidInput(
                 f"since={seq} is beyond the last execution logged here, {last}.",
                 next_step="this is another journal than the one that gave this seq: open that one",
             )
-        return int(offset)
+        return offset
 
     def _acknowledge(self, consumer: str, stream: Stream, offset: int) -> None:
         """Remember how far a consumer is; two of one name count as the one that is further."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Sequence
 
-from mts1b_brokers_core.foundation.orders import Fill
 from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal, parking
-from .books import Books, Ingested, as_fill
+from .books import Books, Ingested
 from .eventlog import Appender, EventLog
 from .port import Execution, FeeAmendment, OrderView, VenueProfile
 
@@ -90,9 +88,3 @@ class Ingest:
             books.close()
 
         await self._log.transact(work)
-
-
-def fill_of(connection: sqlite3.Connection, seen: Execution, account_id: str) -> Fill:
-    """Return an execution as a fill that is not numbered yet, attributed to our order where it is ours."""
-    account = seen.account_id or account_id
-    return as_fill(seen, journal.at_venue(connection, account, seen.ref), account)

@@ -83,7 +83,7 @@ class Intake:
 
     async def _catch_up(self) -> Ingested:
         login, profile = self._login, self._login.port.profile
-        now, last = login.clock.now(), login.journal.read(journal.last_fill)
+        now, last = login.clock.now(), login.log.last_fill()
         since = min(filter(None, (self._read_until, last.executed_at if last else None)), default=self._since)
         since -= _OVERLAP + timedelta(seconds=profile.correction_lookback)
         await self._check_window(since, now)
@@ -100,7 +100,7 @@ class Intake:
     async def _check_window(self, since: datetime, now: datetime) -> None:
         """Announce what can't be read any more: an outage longer than the venue keeps executions."""
         window = self._login.port.profile.fill_window
-        if window is None or self._login.journal.read(journal.last_fill) is None:
+        if window is None or self._login.log.last_fill() is None:
             return
         kept = now - timedelta(seconds=window)
         if since + _OVERLAP < kept:

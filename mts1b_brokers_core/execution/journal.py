@@ -15,12 +15,13 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import StateError, StateMismatch
-from mts1b_brokers_core.foundation.orders import Fill, Order
+from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.sqlite import SqliteStore
 
 from .bodies import body_of, order_of
-from .merge import NOTHING_LOGGED, Logged, Part
+from .logrows import FileRows, MemoryRows, Rows
+from .merge import NOTHING_LOGGED, Logged
 from .port import OrderRef, Ticket
 from .schema import APPLICATION_ID, MIGRATIONS
 
@@ -94,8 +95,14 @@ class Journal:
         self.store = SqliteStore(
             path, kind=APPLICATION_ID, migrations=MIGRATIONS, what="a broker's journal", clock=clock
         )
+        #: The log's rows where no file holds them.
+        self.memory = MemoryRows() if path is None else None
         #: Why an outcome could not be written, where that happened: nothing more may be sent.
         self.stopped: StateError | None = None
+
+    def rows(self, connection: sqlite3.Connection) -> Rows:
+        """Return the log's rows as a connection sees them."""
+        return FileRows(connection) if self.memory is None else self.memory
 
     def read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *values: P.args, **named: P.kwargs
@@ -305,24 +312,6 @@ def twin(connection: sqlite3.Connection, account_id: str, mark: str, key: str) -
     return None if row is None else _record(row)
 
 
-def fills_at(connection: sqlite3.Connection, account_id: str, broker_order_id: str) -> list[Fill]:
-    """Return the executions logged of one venue order, oldest first."""
-    rows = connection.execute(
-        "SELECT body FROM log WHERE broker_order_id = ? AND account_id = ? AND fill_id IS NOT NULL"
-        ' ORDER BY "offset"',
-        (broker_order_id, account_id),
-    )
-    return [Fill.model_validate_json(row[0]) for row in rows.fetchall()]
-
-
-def logged_at(connection: sqlite3.Connection, account_id: str, broker_order_id: str) -> Part:
-    """Return how much is logged of one venue order, whosever it is."""
-    total = Part()
-    for fill in fills_at(connection, account_id, broker_order_id):
-        total = total.plus(Part.of(fill))
-    return total
-
-
 def void(connection: sqlite3.Connection, account_id: str, fill_id: str) -> bool:
     """Mark an execution as taken back; False where it is already."""
     return bool(
@@ -334,18 +323,3 @@ def is_void(connection: sqlite3.Connection, account_id: str, fill_id: str) -> bo
     """True where an execution was taken back."""
     query = "SELECT 1 FROM voided WHERE account_id = ? AND fill_id = ?"
     return connection.execute(query, (account_id, fill_id)).fetchone() is not None
-
-
-def last_fill(connection: sqlite3.Connection) -> Fill | None:
-    """Return the execution logged last."""
-    return _fill(connection, 'fill_id IS NOT NULL ORDER BY "offset" DESC LIMIT 1')
-
-
-def logged_fill(connection: sqlite3.Connection, account_id: str, fill_id: str) -> Fill | None:
-    """Return an execution as it was logged, or None where it wasn't."""
-    return _fill(connection, "account_id = ? AND fill_id = ?", account_id, fill_id)
-
-
-def _fill(connection: sqlite3.Connection, which: str, *values: str) -> Fill | None:
-    row = connection.execute(f"SELECT body FROM log WHERE {which}", values).fetchone()  # noqa: S608
-    return Fill.model_validate_json(row[0]) if row else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from mts1b_brokers_core.foundation.errors import OrderNotFound
 from mts1b_brokers_core.foundation.orders import Fill, Order
 
 from . import journal
-from .ingest import fill_of
+from .books import fields_of
 from .journal import Record
 from .login import Login
 from .port import Execution, OrderRef, OrderView
@@ -58,14 +57,13 @@ class Lookups:
     async def fills_of(self, executions: Sequence[Execution]) -> list[Fill]:
         """Return executions as fills: as logged where they are, with seq 0 where they aren't yet."""
 
-        def work(connection: sqlite3.Connection) -> list[Fill]:
-            return [
-                journal.logged_fill(connection, row.account_id or self._login.account_id, row.fill_id or "")
-                or fill_of(connection, row, self._login.account_id).evolve(broker=self._login.broker)
-                for row in executions
-            ]
-
-        return self._login.journal.store.read(work)
+        login, fills = self._login, []
+        for row in executions:
+            account = row.account_id or login.account_id
+            logged = login.log.logged_fill(account, row.fill_id or "")
+            record = login.journal.read(journal.at_venue, account, row.ref)
+            fills.append(logged or Fill(**fields_of(row, record, account), broker=login.broker))
+        return fills
 
 
 def foreign_order(view: OrderView, broker: str, account_id: str) -> Order:

@@ -57,9 +57,7 @@ def _with_earlier_fills(log: Appender, was: Record, now: Record) -> Record:
         if name in was.order.broker_order_ids:
             continue
         logged, order = now.logged.under(name), now.order
-        earlier = [
-            fill for fill in journal.fills_at(log.connection, now.account_id, name) if fill.order_id == name
-        ]
+        earlier = [fill for fill in log.rows.fills_at(now.account_id, name) if fill.order_id == name]
         for fill in earlier:
             logged = logged.plus(name, Part.of(fill))
             order = apply(order, fill, logged=logged.total)

@@ -6,7 +6,7 @@ import decimal
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -75,6 +75,8 @@ def _aware(value: datetime) -> datetime:
     return value.astimezone(UTC)
 
 
+_Made = TypeVar("_Made", bound=BaseModel)
+
 #: An exact, finite number; floats are refused.
 Exact = Annotated[Decimal, BeforeValidator(_exact)]
 #: An exact number above zero.
@@ -132,12 +134,12 @@ class Model(BaseModel):
 
     def evolve(self, **trusted: Any) -> Self:
         """Return a copy with fields changed that are known to be right: no validation, for hot paths."""
-        copy = object.__new__(type(self))
-        object.__setattr__(copy, "__dict__", self.__dict__ | trusted)
-        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | trusted.keys())
-        object.__setattr__(copy, "__pydantic_extra__", None)
-        object.__setattr__(copy, "__pydantic_private__", None)
-        return copy
+        return _made(type(self), self.__dict__ | trusted, self.__pydantic_fields_set__ | trusted.keys())
+
+    @classmethod
+    def trusted(cls, **values: Any) -> Self:
+        """Build from all fields, known to be right: no validation and no defaults, for hot paths."""
+        return _made(cls, values, set(values))
 
     def __repr__(self) -> str:
         names = self.repr_fields or tuple(type(self).model_fields)
@@ -146,6 +148,18 @@ class Model(BaseModel):
         return f"{type(self).__name__}({inner})"
 
     __str__ = __repr__
+
+
+_set = object.__setattr__
+
+
+def _made(model: type[_Made], values: dict[str, Any], given: set[str]) -> _Made:
+    made = object.__new__(model)
+    _set(made, "__dict__", values)
+    _set(made, "__pydantic_fields_set__", given)
+    _set(made, "__pydantic_extra__", None)
+    _set(made, "__pydantic_private__", None)
+    return made
 
 
 def _short(value: object) -> str:
@@ -181,7 +195,7 @@ class Money(Model):
     def __add__(self, other: Money) -> Money:
         if other.currency != self.currency:
             raise InvalidInput(f"{self} and {other} can't be added: the currencies differ.")
-        return Money(amount=LEDGER.add(self.amount, other.amount), currency=self.currency)
+        return Money.trusted(amount=LEDGER.add(self.amount, other.amount), currency=self.currency)
 
     def __neg__(self) -> Money:
-        return Money(amount=self.amount.copy_negate(), currency=self.currency)
+        return Money.trusted(amount=self.amount.copy_negate(), currency=self.currency)
