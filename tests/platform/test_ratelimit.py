@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -308,13 +309,16 @@ async def test_a_request_larger_than_what_the_reserve_leaves_passes_when_all_is_
 
 async def test_a_large_request_is_not_overtaken_by_small_ones_but_by_what_needs_another_limit() -> None:
     clock = SteppedClock(NOON)
-    limits = [Limit("pair", "token_bucket", 10, 10.0, "symbol", reserve=0)]
+    limits = [
+        Limit("pair", "token_bucket", 10, 10.0, "symbol", reserve=0),
+        Limit("login", "token_bucket", 100, 1.0),
+    ]
     limiter = Limiter(limits, clock)
     await limiter.acquire({"pair": 10}, symbol="BTC-USD")
     order: list[str] = []
 
     async def asks(name: str, cost: int, symbol: str) -> None:
-        await limiter.acquire({"pair": cost}, symbol=symbol)
+        await limiter.acquire({"pair": cost, **({"login": 1} if name == "small" else {})}, symbol=symbol)
         order.append(name)
 
     tasks = [asyncio.create_task(asks("large", 8, "BTC-USD"))]
@@ -327,6 +331,38 @@ async def test_a_large_request_is_not_overtaken_by_small_ones_but_by_what_needs_
     assert order == ["else"]
     await clock.advance(2)
     assert order == ["else", "large", "small"]
+
+
+async def test_a_request_that_needs_all_of_two_limits_is_served_among_those_that_need_one() -> None:
+    clock = SteppedClock(NOON, auto=True)
+    limits = [Limit("a", "sliding_log", 4, 4.0, reserve=0), Limit("b", "token_bucket", 4, 8.0, reserve=0)]
+    limiter = Limiter(limits, clock)
+
+    async def asks_again_and_again(name: str) -> None:
+        while True:
+            await limiter.acquire({name: 1})
+
+    tasks = [asyncio.create_task(asks_again_and_again(name)) for name in "aabb"]
+    await clock.sleep(10)
+    await limiter.acquire({"a": 4, "b": 4})
+    assert clock.monotonic() < 10 + 8 * 1.02 + 4 * 1.02
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(5))
+async def test_requests_may_catch_each_other_up_on_the_way(kind: Any, seed: int) -> None:
+    """Up to a hundredth of the window: what the spare is for."""
+    clock, chance = SteppedClock(NOON, auto=True), random.Random(seed)
+    limit = Limit("requests", kind, 20, 2.0)
+    limiter, venue = Limiter([limit], clock), venue_for(limit, chance.random())
+    arrivals = []
+    for _ in range(400):
+        await limiter.acquire({"requests": 1}, priority=Priority.SUBMIT)
+        arrivals.append(elapsed_ns(clock) + round(chance.uniform(0.05, 0.05 + limit.per * 0.0099) * 1e9))
+    assert all(venue.admits(ns, 1) for ns in sorted(arrivals))
 
 
 async def test_a_cost_above_the_capacity_and_an_unknown_limit_are_refused_at_once() -> None:
@@ -428,6 +464,21 @@ async def test_a_refund_gives_back_what_was_taken_once(kind: Any) -> None:
     await clock.advance(0)
     assert not late.done()
     late.cancel()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_permit_granted_to_somebody_who_gave_up_in_that_moment_is_not_lost(kind: Any) -> None:
+    clock = SteppedClock(NOON)
+    limiter = Limiter([Limit("requests", kind, 10, 10.0, reserve=0)], clock)
+    permit = await limiter.acquire({"requests": 10})
+    first = asyncio.create_task(limiter.acquire({"requests": 10}))
+    await clock.advance(0)
+    second = asyncio.create_task(limiter.acquire({"requests": 10}))
+    await clock.advance(0)
+    permit.refund()
+    first.cancel()
+    assert isinstance(await second, Permit)
+    assert first.cancelled()
 
 
 @pytest.mark.parametrize("kind", KINDS)
