@@ -19,13 +19,14 @@ from . import journal, parking
 from .eventlog import Appender
 from .fees import shares
 from .journal import OPEN_QUESTIONS, Record, State
-from .merge import Part, add_fees, apply, less_fees, mean, negated
+from .merge import Part, add_fees, apply, less_fees, mean, negated, with_fills
 from .port import Execution, FeeAmendment, OrderRef, OrderView, VenueProfile
 from .replaced import change_seen
 from .writing import bind_children, tell
 
 _FOR_A_PERSON = (State.REJECTED, State.AMBIGUOUS, State.DUPLICATE)
 Name = tuple[str, str | None, str | None]
+_NO_REF = OrderRef()
 
 
 @dataclass(slots=True)
@@ -51,6 +52,9 @@ class _Row:
     was: Record
     now: Record
     settle: bool = True
+    #: Fills logged but not counted to the order yet, and their sum.
+    waiting: list[Fill] = field(default_factory=list)
+    sum: Decimal = Decimal(0)
 
 
 class Books:
@@ -73,6 +77,7 @@ class Books:
 
     def close(self) -> Ingested:
         """Write every order that changed."""
+        self.merge()
         for row in self._rows.values():
             if row.now is not row.was:
                 journal.put(self._log.connection, row.was, row.now, self._log.now_ns)
@@ -88,7 +93,19 @@ class Books:
         row.now = tell(self._log, row.now, now, settle=row.settle)
         self.result.orders[now.key] = row.now.order
 
+    def merge(self) -> None:
+        """Count every fill that waits to its order."""
+        for row in self._rows.values():
+            if row.waiting:
+                self._merge(row, _NO_REF)
+
     def _at(self, account: str, ref: OrderRef) -> _Row | None:
+        row = self._find(account, ref)
+        if row is not None and row.waiting:
+            self._merge(row, _NO_REF)
+        return row
+
+    def _find(self, account: str, ref: OrderRef) -> _Row | None:
         name = (account, ref.broker_order_id, ref.token)
         key = self._bound_here.get(name[:2]) or self._keys.get(name, "")
         if key == "":
@@ -118,7 +135,7 @@ class Books:
             return
         if journal.is_void(self._log.connection, account, fill_id):
             return
-        row = self._at(account, seen.ref)
+        row = self._find(account, seen.ref)
         if row is None and not parked and self._park(account, seen):
             return
         if row is not None and self._exceeds(row, seen):
@@ -166,31 +183,40 @@ class Books:
         asked = row.now.order.quantity
         if self._profile.fill_identity != "content" or asked is None:
             return False
-        if LEDGER.add(row.now.logged.quantity, seen.quantity) <= asked:
+        logged = LEDGER.add(row.now.logged.quantity, row.sum)
+        if LEDGER.add(logged, seen.quantity) <= asked:
             return False
         why = f"{plain(seen.quantity)} more would be above the {plain(asked)} ordered; {seen.fill_id} is held"
         self._log.event(EventKind.SUM_EXCEEDED, row.now.order, why)
         return True
 
-    def _add(self, seen: Execution, row: _Row | None, account: str) -> Fill:
-        record = row.now if row else None
-        fill = self._log.fill(fields_of(seen, record, account))
+    def _add(self, seen: Execution, row: _Row | None, account: str) -> None:
+        fill = self._log.fill(fields_of(seen, row.now if row else None, account))
         self.result.fills += 1
-        if row is not None and record is not None:
-            logged = record.logged.plus(fill.broker_order_id, Part.of(fill))
-            merged = apply(record.order, fill, logged=logged.total)
-            order, state = self._bound(record, merged, seen.ref, None)
-            # A fill proves that the venue took the order, whatever we knew before.
-            if state is None and record.state in OPEN_QUESTIONS:
-                state = State.CONFIRMED
-            self._late(record, order)
-            row.settle = fill.kind is not FillKind.BUST
-            self._become(row, replace(record, order=order, logged=logged, state=state or record.state))
-        if self._profile.fee_timing != "with_fill" and fill.fill_id:
+        if row is not None:
+            row.waiting.append(fill)
+            if not _may_wait(row, fill):
+                self._merge(row, seen.ref)
+        if self._profile.fee_timing != "with_fill":
             early = parking.early_fee(self._log.connection, account, fill.fill_id)
             if early is not None:
                 self.amend(early)
-        return fill
+
+    def _merge(self, row: _Row, ref: OrderRef) -> None:
+        """Count the fills that wait to their order."""
+        fills, row.waiting, row.sum = row.waiting, [], Decimal(0)
+        record = row.now
+        logged = record.logged
+        for fill in fills:
+            logged = logged.plus(fill.broker_order_id, Part.of(fill))
+        merged = with_fills(record.order, fills, logged.total)
+        order, state = self._bound(record, merged, ref, None)
+        # A fill proves that the venue took the order, whatever we knew before.
+        if state is None and record.state in OPEN_QUESTIONS:
+            state = State.CONFIRMED
+        self._late(record, order)
+        row.settle = fills[-1].kind is not FillKind.BUST
+        self._become(row, replace(record, order=order, logged=logged, state=state or record.state))
 
     def _take_back(self, account: str, corrects: str, bust: Execution | None) -> None:
         """Log the opposite of an execution; of one that isn't logged, see that it never is."""
@@ -373,6 +399,20 @@ class Books:
         for fill, share in zip(bare, shares(grown, bare), strict=True):
             total = add_fees(fill.fees, share) or ()
             self.amend(FeeAmendment(fill.fill_id, total, FeeStatus.ALLOCATED, account))
+
+
+def _may_wait(row: _Row, fill: Fill) -> bool:
+    """Tell whether counting a fill can wait for the next ones, because no event tells of it by itself."""
+    record, order = row.now, row.now.order
+    row.sum = LEDGER.add(row.sum, fill.quantity)
+    return (
+        record.state is State.CONFIRMED
+        and order.status is OrderStatus.PARTIALLY_FILLED
+        and fill.kind is FillKind.TRADE
+        and fill.broker_order_id in order.broker_order_ids
+        and order.quantity is not None
+        and LEDGER.add(record.logged.quantity, row.sum) < order.quantity
+    )
 
 
 def _newer(view: OrderView, order: Order | None) -> bool:

@@ -50,6 +50,7 @@ class Ingest:
                     books.view(item)
                 else:
                     books.amend(item)
+            books.merge()
             waiting = held | books.result.held
             for key in waiting.keys() & books.result.orders.keys():
                 books.result.held.pop(key, None)

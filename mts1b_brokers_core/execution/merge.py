@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
@@ -101,7 +101,7 @@ def apply(
     behind nothing counts but its fills.
     """
     if isinstance(seen, Fill):
-        return _with_fill(order, seen, logged)
+        return with_fills(order, (seen,), logged)
     return _with_view(order, seen, reopens)
 
 
@@ -168,24 +168,28 @@ def _status(
     return seen
 
 
-def _with_fill(order: Order, fill: Fill, logged: Part) -> Order:
-    if fill.kind is FillKind.BUST:
-        filled = max(Decimal(0), LEDGER.add(order.filled_quantity, fill.quantity))
+def with_fills(order: Order, fills: Sequence[Fill], logged: Part) -> Order:
+    """Return the order with executions merged in, trades or one bust; `logged` already includes them."""
+    last = fills[-1]
+    if last.kind is FillKind.BUST:
+        filled = max(Decimal(0), LEDGER.add(order.filled_quantity, last.quantity))
     else:
         filled = max(order.filled_quantity, logged.quantity)
-    changes: dict[str, Any] = {"filled_quantity": filled, "fees": add_fees(order.fees, fill.fees)}
+    fees, at = order.fees, order.updated_at
+    for fill in fills:
+        fees = add_fees(fees, fill.fees)
+        at = fill.executed_at if at is None or fill.executed_at > at else at
+    changes: dict[str, Any] = {"filled_quantity": filled, "fees": fees, "updated_at": at}
     if filled == logged.quantity:
         changes["average_price"] = mean(logged)
     now = order.status or OrderStatus.PENDING_NEW
-    if not now.final and fill.kind is FillKind.TRADE:
+    if not now.final and last.kind is FillKind.TRADE:
         if order.quantity is not None and filled >= order.quantity:
             changes["status"] = OrderStatus.FILLED
         elif now in (OrderStatus.PENDING_NEW, OrderStatus.NEW, OrderStatus.UNKNOWN):
             changes["status"] = OrderStatus.PARTIALLY_FILLED
     if changes.get("status", order.status) is not order.status:
         changes["raw_status"] = None  # the venue's word was for the status before
-    if order.updated_at is None or fill.executed_at > order.updated_at:
-        changes["updated_at"] = fill.executed_at
     return order.evolve(**changes)
 
 
