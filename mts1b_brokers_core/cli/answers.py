@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
 from typing import Any
 
 import click
@@ -12,7 +11,17 @@ from mts1b_brokers_core.checks.words import number
 from mts1b_brokers_core.foundation.errors import BrokerError, OrderNotPlaced
 
 from . import jsontext, render
-from .failures import FAILED, OK, USAGE, describe, exit_code, next_step, output_lost, wants_traceback
+from .failures import (
+    FAILED,
+    OK,
+    USAGE,
+    describe,
+    exit_code,
+    next_step,
+    output_lost,
+    show_traceback,
+    wants_traceback,
+)
 from .options import Target
 from .placing import Placed, unknown_next_step
 from .terminal import Look
@@ -50,7 +59,7 @@ def _in_a_line(placed: Placed) -> str:
     if order is not None:
         return f"confirmed: order id {order.order_id}, at the venue {order.broker_order_id} [{order.status}]"
     assert error is not None
-    return f"{_answer(error)}: {error.message}"
+    return f"{_answer(error)}: {describe(error)['message']}"
 
 
 def _answer(error: BrokerError) -> str:
@@ -100,19 +109,19 @@ def _refused(target: Target, placed: Placed, instance: str) -> None:
     error = placed.refusal
     assert error is not None
     if wants_traceback():
-        traceback.print_exception(error)
+        show_traceback(error)
     where = f" --environment {target.environment}" if target.environment else ""
     follow_up = _follow_up(placed, f"mts mts1b-brokers orders {instance}{where}")
     if target.as_json:
         order = getattr(error, "order", None) or placed.asked
         jsontext.emit({"error": {**describe(error), "next_step": follow_up, "order": order}})
         return
-    look = Look.of(sys.stderr)
+    look, said = Look.of(sys.stderr), describe(error)
     click.echo(
-        f"{look.paint(_answer(error), 'red', bold=True)}: {error.message}", err=True, color=look.colour
+        f"{look.paint(_answer(error), 'red', bold=True)}: {said['message']}", err=True, color=look.colour
     )
-    words = getattr(error, "words", "")
-    if words and words not in error.message:
+    words = said.get("words", "")
+    if words and words not in said["message"]:
         click.echo(f"  the venue's words: {words}", err=True)
     if follow_up:
         click.echo(f"  next: {follow_up}", err=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .groups import LazyGroup
+from .logs import log_options
 
 #: The entry-point group by which a plugin adds its own subcommands.
 COMMANDS = "mts1b.brokers.commands"
@@ -26,6 +27,10 @@ _BUILTIN = {
         "Check that a broker can be reached and used; nothing is ordered.",
     ),
     "config": (f"{_HERE}.configuration:config_command", "Show settings and where each one comes from."),
+    "credentials": (
+        f"{_HERE}.credentials:credentials_group",
+        "Store an instance's secrets, and see where they are kept; values are never shown.",
+    ),
     "positions": (f"{_HERE}.account:positions_command", "List what is held."),
     "orders": (f"{_HERE}.orders:orders_command", "List the open orders and those whose outcome is unknown."),
     "instruments": (f"{_HERE}.account:instruments_command", "List what can be traded."),
@@ -65,5 +70,6 @@ def _version(ctx: click.Context, param: click.Parameter, asked: bool) -> None:
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
     help="Show the version of this component.",
 )  # fmt: skip
+@log_options
 def brokers() -> None:
     """One small interface to every broker; each broker an installable package."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from . import jsontext, render
+from .failures import describe, next_step
 from .options import Target, name_argument, target_options
+from .session import run
 
 
 @click.command(name="config")
@@ -51,7 +54,8 @@ def _instances(target: Target) -> None:
 
 def _one(target: Target, *, explain: bool) -> None:
     resolved = target.resolve()
-    rows = resolved.explain()
+    sought = run(resolved.credentials())
+    rows = replace(resolved, found=sought.found).explain()
     if target.as_json:
         fields: list[dict[str, Any]] = [
             {
@@ -63,7 +67,8 @@ def _one(target: Target, *, explain: bool) -> None:
             }
             for row in rows
         ]
-        jsontext.emit({"instance": resolved.instance, "broker": resolved.record.name, "settings": fields})
+        document = {"instance": resolved.instance, "broker": resolved.record.name, "settings": fields}
+        jsontext.emit(document | ({"problem": describe(sought.problem)} if sought.problem else {}))
         return
     record = resolved.record
     click.echo(f"{resolved.instance}: {record.name} ({record.distribution} {record.version})")
@@ -71,3 +76,7 @@ def _one(target: Target, *, explain: bool) -> None:
     render.table(
         f"setting  value  source{'  meaning~' if explain else ''}", cells, empty="It has no settings."
     )
+    if sought.problem is not None:
+        click.echo(
+            f"\ncredentials: {describe(sought.problem)['message']}\n  next: {next_step(sought.problem)}"
+        )

@@ -68,6 +68,8 @@ def exit_code(error: BaseException) -> int:
 
 def describe(error: BrokerError) -> dict[str, Any]:
     """Return an error as data: the common fields, and those its kind adds."""
+    from mts1b_brokers_core.platform.security import redact
+
     fields: dict[str, Any] = {
         "code": error.code,
         "message": error.message,
@@ -80,7 +82,16 @@ def describe(error: BrokerError) -> dict[str, Any]:
         value = getattr(error, name, None)
         if value not in (None, "", ()):
             fields[name] = value
-    return fields
+    return redact(fields)
+
+
+def show_traceback(error: BaseException) -> None:
+    """Write an error's traceback to stderr, without the secrets its words may hold."""
+    import traceback
+
+    from mts1b_brokers_core.platform.security import redact
+
+    click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
 
 
 def next_step(error: BrokerError) -> str:
@@ -118,12 +129,10 @@ def _is_of_output(error: Exception) -> bool:
 def _reported(error: Exception, *, as_json: bool) -> int:
     if _is_of_output(error):
         raise error
-    import traceback
-
     from mts1b_brokers_core.foundation.errors import BrokerError
 
     if wants_traceback():
-        traceback.print_exception(error)
+        show_traceback(error)
     if isinstance(error, BrokerError):
         fields, code = describe(error), exit_code(error)
     else:
@@ -140,7 +149,9 @@ def _reported(error: Exception, *, as_json: bool) -> int:
 
 
 def _unexpected(error: Exception) -> dict[str, Any]:
-    text = " ".join(str(error).split())
+    from mts1b_brokers_core.platform.security import redact
+
+    text = " ".join(redact(str(error)).split())
     return {
         "code": "unexpected",
         "message": f"{type(error).__name__}: {text}" if text else type(error).__name__,
@@ -151,8 +162,11 @@ def _unexpected(error: Exception) -> dict[str, Any]:
 
 def complain(message: str, next_step: str = "") -> None:
     """Say on stderr what was wrong and what to do."""
+    from mts1b_brokers_core.platform.security import redact
+
     from .terminal import Look
 
+    message, next_step = redact(message), redact(next_step)
     look = Look.of(sys.stderr)
     click.echo(f"{look.paint('error:', 'red')} {message}", err=True, color=look.colour)
     if next_step:

@@ -43,6 +43,9 @@ def test_command(ctx: click.Context, target: Target, name: str | None, symbol: s
     passed = all(report.passed for report in reports.values())
     if target.as_json:
         rows = [{"broker": one, **dict(row)} for one, report in reports.items() for row in report.results]
+        from mts1b_brokers_core.platform.security import redact
+
+        rows = [redact(row) for row in rows]
         jsontext.emit({"passed": passed, "failed": failed, "checks": rows})
     else:
         total = sum(len(report.results) for report in reports.values())
@@ -66,12 +69,12 @@ def _test(target: Target, config: Config, symbol: str | None, *, alone: bool) ->
     from mts1b_brokers_core.checks.engine import Report, run_checks
     from mts1b_brokers_core.foundation.errors import BrokerError
     from mts1b_brokers_core.foundation.plugin import CheckResult, CheckState
-    from mts1b_brokers_core.runtime.opening import Opening, resolve
+    from mts1b_brokers_core.runtime.opening import Opening, complete
 
     request = target.request(config)
     look = out()
     try:
-        resolved = resolve(request)
+        resolved = run(complete(request))
         environment = resolved.environment()
         settings = None if resolved.served(environment) else resolved.settings(environment)
     except BrokerError as error:
@@ -109,7 +112,9 @@ def _test(target: Target, config: Config, symbol: str | None, *, alone: bool) ->
 
 
 def _show(name: str, result: CheckResult, look: Look) -> None:
+    from mts1b_brokers_core.platform.security import redact
+
     for line in render.check_lines(name, result, look):
-        click.echo(line, color=look.colour)
+        click.echo(redact(line), color=look.colour)
     if trace := result.evidence.get("traceback"):
-        click.echo(trace, err=True)
+        click.echo(redact(trace), err=True)

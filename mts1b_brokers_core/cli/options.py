@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from .logs import log_options
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -188,7 +190,7 @@ def target_options(*, opening: bool = True, broker: bool = True) -> Callable[[F]
             fields: Mapping[str, Any] = {name: given.pop(name) for name in list(given) if name in _FIELDS}
             return function(*args, target=Target(**fields), **given)
 
-        wrapped: Any = call
+        wrapped: Any = log_options(call)
         options = [*([_BROKER] if broker else []), *(_OPENING if opening else ()), _CONFIG, _JSON]
         for option in reversed(options):
             wrapped = option(wrapped)

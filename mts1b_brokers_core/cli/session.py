@@ -61,12 +61,15 @@ class _OneLine(logging.Formatter):
 @contextlib.contextmanager
 def one_line_warnings() -> Iterator[None]:
     """Show the library's warnings on stderr, each on one line and without tracebacks."""
+    from mts1b_brokers_core.platform.logging import REDACTING
+
     root = logging.getLogger()
     if root.handlers:
         yield
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
+    handler.addFilter(REDACTING)
     handler.setFormatter(_OneLine("%(levelname)s: %(message)s"))
     root.addHandler(handler)
     try:

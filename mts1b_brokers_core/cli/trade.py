@@ -112,7 +112,7 @@ def sell_command(ctx: click.Context, /, target: Target, **given: Any) -> None:
 
 
 def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
-    from mts1b_brokers_core.runtime.opening import Opening, resolve
+    from mts1b_brokers_core.runtime.opening import Opening, complete
 
     from .answers import code_of, tell
     from .estimate import estimate
@@ -121,7 +121,7 @@ def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
     target, symbol, quantity = _places(target, terms)
     order = _order(side, symbol, quantity, terms)
     request = target.request()
-    resolved = resolve(request)
+    resolved = run(complete(request))
     environment = resolved.environment()
     if environment == "live" and target.environment != "live":
         raise click.UsageError(

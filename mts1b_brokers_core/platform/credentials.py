@@ -30,6 +30,10 @@ class CredentialsAbsent(CredentialError):
     version = 0
 
 
+class CredentialsDenied(CredentialError):
+    """The source does not let us read or write the instance's credentials."""
+
+
 class CredentialConflict(CredentialError):
     """Somebody else changed the credentials between reading and writing them; nothing was written."""
 
@@ -48,6 +52,9 @@ class Source(ABC):
 
     name: str
 
+    #: True where looking may make it ask a person for something.
+    asks_its_owner = False
+
     @property
     def idle(self) -> str:
         """Why it can't be asked at all, in words; empty where it can."""
@@ -64,6 +71,10 @@ class Source(ABC):
     @abstractmethod
     async def write(self, instance: str, values: Mapping[str, str]) -> str:
         """Add values to what is there, and return where they went. Raises `CredentialError`."""
+
+    def condition(self, instance: str) -> str:
+        """Say how what was read is kept, in words."""
+        return ""
 
     async def read(self, instance: str) -> Mapping[str, str] | None:
         """Return an instance's credentials, or None where there are none."""
@@ -110,6 +121,10 @@ class FileSource(Source):
         except tomllib.TOMLDecodeError as error:
             where = str(error).rpartition("(")[2].rstrip(")")  # its other words may quote the file
             raise CredentialError(f"{place} is not TOML ({where}).", next_step="correct that line") from None
+
+    def condition(self, instance: str) -> str:
+        """Say the file's mode."""
+        return f"mode {stat.S_IMODE(Path(self.place(instance)).stat().st_mode):04o}"
 
     def _text(self, path: Path) -> str:
         try:

@@ -19,6 +19,7 @@ class KeyringSource(Source):
     """One entry for each instance in the keyring of the user who is logged in."""
 
     name = "keyring"
+    asks_its_owner = True
 
     def place(self, instance: str) -> str:
         """Say which entry it is."""

@@ -40,6 +40,7 @@ _NAMED = (
     r"(?:authorization|cookie):\s*(?P<secret>[^\r\n\"']+)|\bbearer\s+(?P<token>[\w.~+/=-]{20,})",
     rf"(?:(?<=-)(?:sign|{_WORDS})|\bapi-key):[ \t]*(?P<secret>{_BARE})",
     rf"(?:{_WORDS})=(?P<q>\\*[\"'])?(?P<secret>(?(q).*?(?=(?P=q))|{_BARE}))",
+    rf"""\((?:b?["'][\w-]*)(?:{_WORDS})["'], ?b?(?P<q>["'])(?P<secret>.*?)(?=(?P=q))""",  # a header as a pair
     rf"(?:{_WORDS})(?P<k>\\*[\"'])\s*:\s*"
     rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<number>\d[\d.]*))",
 )

@@ -50,7 +50,11 @@ class VaultSource(kept.Source):
     @property
     def idle(self) -> str:
         """Say why Vault can't be asked."""
-        return "" if "VAULT_ADDR" in self._environ else "VAULT_ADDR is not set"
+        given = self._environ.keys()
+        if "VAULT_ADDR" not in given:
+            return "VAULT_ADDR is not set"
+        login = "VAULT_TOKEN" in given or {"VAULT_ROLE_ID", "VAULT_SECRET_ID"} <= given
+        return "" if login else "neither VAULT_TOKEN nor VAULT_ROLE_ID with VAULT_SECRET_ID is set"
 
     def place(self, instance: str) -> str:
         """Say which secret it is."""
@@ -60,6 +64,10 @@ class VaultSource(kept.Source):
     def lease(self) -> float:
         """How many seconds the login is good for: infinite for one that never ends, 0 before the first."""
         return self._login.ends - self._clock.monotonic() if self._login else 0.0
+
+    def condition(self, instance: str) -> str:
+        """Say how long the login is good for."""
+        return f"login good for {self.lease:.0f} s" if math.isfinite(self.lease) else "login does not end"
 
     async def fetch(self, instance: str) -> Mapping[str, str]:
         """Read an instance's secret."""
@@ -100,7 +108,7 @@ class VaultSource(kept.Source):
         import httpx
 
         if self.idle:
-            raise kept.CredentialError(f"{self.idle}.", next_step="set VAULT_ADDR and a login")
+            raise kept.CredentialError(f"{self.idle}.", next_step="set VAULT_ADDR, and VAULT_TOKEN or a role")
         address, ca_file, target = self._environ["VAULT_ADDR"], self._environ.get("VAULT_CACERT"), _data(path)
         try:
             async with httpx.AsyncClient(
@@ -157,16 +165,13 @@ class VaultSource(kept.Source):
             self._login = _Login(token, now + left, whole, bool(about.get("renewable")))
 
     async def _log_in(self, client: httpx.AsyncClient) -> None:
-        role, secret = (self._environ.get(name, "") for name in ("VAULT_ROLE_ID", "VAULT_SECRET_ID"))
-        if not (role and secret):
-            cure = "set VAULT_TOKEN, or VAULT_ROLE_ID and VAULT_SECRET_ID"
-            raise kept.CredentialError("VAULT_ADDR is set, but no login for it.", next_step=cure)
+        role, secret = self._environ["VAULT_ROLE_ID"], self._environ["VAULT_SECRET_ID"]
         register_secret(secret)
         asked = {"role_id": role, "secret_id": secret}
         reply = await self._send(client, "POST", "auth/approle/login", asked, login=True)
         if reply.status_code in (400, 403):
             cure = "make a new secret id for the role, and see VAULT_ROLE_ID"
-            raise kept.CredentialError("Vault refuses VAULT_ROLE_ID with VAULT_SECRET_ID.", next_step=cure)
+            raise kept.CredentialsDenied("Vault refuses VAULT_ROLE_ID with VAULT_SECRET_ID.", next_step=cure)
         before, self._login = self._login, None
         self._keep(_judged(reply, "auth/approle/login", "use").get("auth") or {})
         if before is not None:
@@ -218,7 +223,7 @@ def _judged(reply: httpx.Response, path: str, verb: str) -> dict[str, Any]:
         raise kept.CredentialsAbsent("nothing there")
     if status == 403:
         needed = '"read"' if verb == "read" else '"create", "update", "read"'
-        raise kept.CredentialError(
+        raise kept.CredentialsDenied(
             f"Vault does not let us {verb} {path}: the token has ended, or no policy of it allows that.",
             next_step=f'make a new token, or allow it: path "{_data(path)}" {{ capabilities = [{needed}] }}',
         )

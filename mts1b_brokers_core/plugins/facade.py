@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import queue
+import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -116,8 +117,14 @@ class Facade:
         return server
 
     def redaction_patterns(self, name: str) -> Sequence[contract.RedactionPattern]:
-        """Return what the plugin wants redacted; nothing where it doesn't say."""
-        return self._ask_if(name, "mts1b_redaction_patterns")
+        """Return what the plugin wants redacted; nothing where it doesn't say. Raises `PluginUnusable`."""
+        found = self._ask_if(name, "mts1b_redaction_patterns")
+        return _each(name, "mts1b_redaction_patterns", found, re.Pattern, "a compiled pattern")
+
+    def credential_sources(self, name: str) -> Sequence[contract.CredentialSource]:
+        """Return the plugin's places of credentials. Raises `PluginUnusable`."""
+        found = self._ask(name, "mts1b_credential_sources")
+        return _each(name, "mts1b_credential_sources", found, contract.CredentialSource, "a CredentialSource")
 
     # --- every plugin ------------------------------------------------------------------------------
 
@@ -166,6 +173,14 @@ class Facade:
                 continue
             for name in self._observers:
                 self._tell(name, "mts1b_event", event=item)
+
+
+def _each(name: str, hook: str, found: Any, kind: type, words: str) -> Sequence[Any]:
+    for row in found:
+        if not isinstance(row, kind):
+            raise _unusable(name, hook, f"{hook} returned {type(row).__name__}, expected {words}")
+    rows: Sequence[Any] = found
+    return rows
 
 
 def _unusable(name: str, operation: str, cause: str) -> PluginUnusable:

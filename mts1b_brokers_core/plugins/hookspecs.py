@@ -44,6 +44,11 @@ def mts1b_redaction_patterns() -> Sequence[contract.RedactionPattern]:  # type: 
     """Return patterns of what must never be printed; asked of one plugin at load, optional."""
 
 
+@_hookspec
+def mts1b_credential_sources() -> Sequence[contract.CredentialSource]:  # type: ignore[empty-body]
+    """Return places that credentials come from; asked after core's own, of the group `mts1b.credentials`."""
+
+
 @_hookspec(historic=True)
 def mts1b_runtime_started(run: contract.Run) -> None:
     """Learn that a runtime started, at once or when the plugin is loaded later; asked of every plugin."""

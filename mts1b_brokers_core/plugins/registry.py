@@ -15,15 +15,19 @@ from typing import TYPE_CHECKING
 
 from mts1b_brokers_core.foundation.errors import BrokerNotInstalled, nearest
 
-from ._metadata import scan
+from ._metadata import Entry, scan
 from .policy import Policy, policy_from
 from .records import PluginRefused, PluginState, Record, Verdict, judge_conflicts, judge_entry, names_of
 
 if TYPE_CHECKING:
+    from mts1b_brokers_core.foundation.plugin import CredentialSource
+
     from .facade import Facade
 
 #: The entry-point group of broker plugins.
 GROUP = "mts1b.brokers"
+#: The entry-point group of plugins that say where credentials come from.
+CREDENTIALS = "mts1b.credentials"
 
 
 class Registry:
@@ -33,6 +37,7 @@ class Registry:
         self.policy = policy or Policy()
         self._records: tuple[Record, ...] = ()
         self._names: Mapping[str, Record] = {}
+        self._sources: dict[Entry, Record] = {}
         self._facade: Facade | None = None
         self._lock = threading.RLock()
 
@@ -109,6 +114,20 @@ class Registry:
             if record.state is not PluginState.LOADED:
                 raise record.unusable("load")
             return self.facade.plugin(record.name)
+
+    def credential_sources(self) -> list[CredentialSource]:
+        """Return the places that installed plugins read credentials from. Raises `PluginUnusable`."""
+        found: list[CredentialSource] = []
+        with self._lock:
+            for entry in scan(CREDENTIALS):
+                if not entry.value or judge_entry(entry, self.policy) is not None:
+                    continue
+                record = self._sources.setdefault(entry, Record(entry, self))
+                record.name = f"{CREDENTIALS}.{entry.name}"  # a broker's plugin may have the same name
+                if record.state is not PluginState.LOADED:
+                    self._load(record)
+                found += self.facade.credential_sources(record.name)
+        return found
 
     def _load(self, record: Record) -> None:
         provides = record.head.provides if record.head else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,7 +15,19 @@ from mts1b_brokers_core.plugins.records import Record
 from mts1b_brokers_core.plugins.registry import Registry, registry
 
 from .config import Config, ConfigSource, check_instance, load_config
-from .settings import Given, Path_, SettingRow, broker_of, build, explain_rows, flat, gather, variable
+from .credentials import Credentials, seek
+from .settings import (
+    Given,
+    Path_,
+    SettingRow,
+    broker_of,
+    build,
+    explain_rows,
+    flat,
+    gather,
+    keep_secret,
+    variable,
+)
 from .state import journal_path, prepare
 
 if TYPE_CHECKING:
@@ -44,6 +56,8 @@ class Resolved:
     instance: str
     model: type[BrokerSettings]
     found: dict[Path_, Given]
+    place: str
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     def environment(self) -> str:
         """Return the environment asked for, or the only one there is where that isn't live.
@@ -78,9 +92,17 @@ class Resolved:
         ours = flat(self.model, simulator or {}, "simulator", lambda path: "the simulator")
         arguments = {path: given for path, given in self.found.items() if given.kind == "argument"}
         found = self.found | {given.path: given for given in ours} | arguments
+        keep_secret(self.model, found)
         settings = build(self.model, self.instance, found)
         path = settings.state_path.expanduser() if settings.state_path else None
         return settings.evolve(environment=environment, state_path=path)
+
+    async def credentials(self) -> Credentials:
+        """Seek the secrets that were not given; what keeps them from being found is returned, not raised."""
+        asked = self.found.get(("environment",))
+        if asked is not None and self.served(str(asked.value)):  # the simulator brings its own
+            return Credentials(self.found)
+        return await seek(self)
 
     def explain(self) -> list[SettingRow]:
         """List every setting: its value (secrets redacted) and where it came from; nothing is validated."""
@@ -98,7 +120,25 @@ def resolve(request: Request) -> Resolved:
     plugins.load(record)
     model = plugins.facade.settings_model(record.name)
     found = gather(model, instance, config, request.environ, request.arguments)
-    return Resolved(plugins, record, instance, model, found)
+    for pattern in plugins.facade.redaction_patterns(record.name):
+        from mts1b_brokers_core.platform.security import register_pattern
+
+        register_pattern(pattern)
+    return Resolved(plugins, record, instance, model, found, config.place, request.environ)
+
+
+async def complete(request: Request) -> Resolved:
+    """Find what `resolve` finds, and the secrets that nobody gave where credentials are kept.
+
+    Raises what that raises, and `CredentialError`, `CredentialStoreUnavailable`.
+    """
+    resolved = resolve(request)
+    sought = await resolved.credentials()
+    resolved = replace(resolved, found=sought.found)
+    if sought.problem is not None:
+        resolved.environment()  # where none was chosen, one that needs no credentials may be
+        raise sought.problem
+    return resolved
 
 
 def _named(request: Request, config: Config, plugins: Registry) -> tuple[str, Record]:
@@ -179,7 +219,7 @@ class Opening:
 
 
 async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol, bool]:
-    resolved = resolve(request)
+    resolved = await complete(request)
     facade, name, instance = resolved.registry.facade, resolved.record.name, resolved.instance
     environment = resolved.environment()
     served, given = resolved.served(environment), None

@@ -23,7 +23,7 @@ REDACTED = "***"
 
 _SECRET_WORDS = re.compile(r"secret|password|passphrase|token|credential|private|(^|_)(api_?)?key$|(^|_)pin$")
 
-SourceKind = Literal["argument", "simulator", "environment", "file", "default"]
+SourceKind = Literal["argument", "simulator", "environment", "file", "credentials", "default"]
 Path_ = tuple[str, ...]
 
 
@@ -83,6 +83,25 @@ def gather(
     ):
         found.setdefault(given.path, given)
     return found
+
+
+def secret_fields(model: type[BrokerSettings]) -> dict[str, bool]:
+    """Return the secrets a broker takes, by name: True where it can't do without."""
+    return {
+        name: info.is_required()
+        for name, info in model.model_fields.items()
+        if name not in BrokerSettings.model_fields and is_secret(name, info.annotation)
+    }
+
+
+def keep_secret(model: type[BrokerSettings], found: Found) -> None:
+    """Register every secret that was given, wherever it came from, so that nothing shows it."""
+    secrets = secret_fields(model)
+    for path, given in found.items():
+        if path[0] in secrets and isinstance(given.value, str | SecretStr):
+            from mts1b_brokers_core.platform.security import register_secret
+
+            register_secret(given.value)
 
 
 def build(model: type[BrokerSettings], instance: str, found: Found) -> BrokerSettings:

@@ -18,7 +18,7 @@ def test_each_hook_is_documented_with_its_arguments() -> None:
         f"{name}({', '.join(inspect.signature(function).parameters)})" for name, function in hooks.items()
     }
     assert wanted == set(re.findall(r"^### `(.+)`$", PAGE, re.MULTILINE))
-    assert len(wanted) == 7
+    assert len(wanted) == 8
 
 
 def test_the_manifest_shown_can_be_read() -> None:
