@@ -6,6 +6,7 @@ import decimal
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -139,7 +140,7 @@ class Model(BaseModel):
     @classmethod
     def trusted(cls, **values: Any) -> Self:
         """Build from all fields, known to be right: no validation and no defaults, for hot paths."""
-        return _made(cls, values, set(values))
+        return _made(cls, values, _given(cls))
 
     def __repr__(self) -> str:
         names = self.repr_fields or tuple(type(self).model_fields)
@@ -151,6 +152,12 @@ class Model(BaseModel):
 
 
 _set = object.__setattr__
+
+
+@cache
+def _given(model: type[BaseModel]) -> set[str]:
+    """Return the names of all fields: one set for all values built from all of them."""
+    return set(model.model_fields)
 
 
 def _made(model: type[_Made], values: dict[str, Any], given: set[str]) -> _Made:
