@@ -221,6 +221,8 @@ class VenueTransport(httpx.AsyncHTTPTransport):
 
         # Its own time-outs would count on another clock.
         options = {**request.extensions, "trace": trace, "timeout": {}}
+        if "target" in options and self._proxy is not None and request.url.scheme == "http":
+            options["target"] = b"http://" + request.url.netloc + options["target"]
         request = httpx.Request(
             request.method, request.url, headers=request.headers, stream=request.stream, extensions=options
         )

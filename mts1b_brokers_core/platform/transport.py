@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._bodiless = bodiless
         self._headers: Headers = []
         self._body: list[bytes] = []
-        self._size = 0
+        self._size = self._status = 0
         self._in_head = True
         self._complete = self._more = self._keep = False
         self._parser = httptools.HttpResponseParser(self)
@@ -130,8 +130,7 @@ class Connection(asyncio.Protocol):
     def _finish(self, *, keep: bool) -> None:
         assert self._reply is not None
         self.reusable = keep and not self.transport.is_closing()
-        status = self._parser.get_status_code()
-        self._reply.set_result(Reply(status, self._headers, b"".join(self._body)))
+        self._reply.set_result(Reply(self._status, self._headers, b"".join(self._body)))
 
     def _fail(self, why: str) -> None:
         assert self._reply is not None
@@ -150,6 +149,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Note that the body begins, and how long the server means to keep an idle connection."""
         self._in_head = False
+        if not self._complete:
+            self._status = self._parser.get_status_code()
         if not self.keeps:
             self.keeps = _kept(self._headers)
 
@@ -162,7 +163,7 @@ class Connection(asyncio.Protocol):
         """Note the end of the reply, unless it only was the announcement of one (1xx)."""
         if self._complete:
             return
-        if 100 <= self._parser.get_status_code() < 200:
+        if 100 <= self._status < 200:
             self._headers.clear()
             self._in_head = True
         else:
