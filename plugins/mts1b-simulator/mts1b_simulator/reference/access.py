@@ -89,7 +89,7 @@ class Access:
             request.arrived_ns,
         )
         opening = request.label == "POST /v1/session"
-        session = None if opening else self._session(headers.get("x-session"), request.arrived_ns)
+        session = None if opening else self.session(headers.get("x-session"), request.arrived_ns)
         scope = "read" if request.method == "GET" or opening else "trade"
         if scope not in key.scopes:
             raise Declined(403, "scope", f"the key may not {scope}")
@@ -100,7 +100,8 @@ class Access:
             began_ns = session.began_ns + self._offset_ns()
         return Granted(key, began_ns + round(profile.not_after_seconds * _SECOND_NS))
 
-    def _session(self, named: str | None, at_ns: int) -> LoginSession | None:
+    def session(self, named: str | None, at_ns: int) -> LoginSession | None:
+        """Return the session named, None where none is needed. Raises `Declined` (401)."""
         if named is None and self._profile.login == "shared":
             return None
         session = self._sessions.get(named or "")
@@ -123,10 +124,6 @@ class Access:
         session = LoginSession(secrets.token_hex(8), key.name, now_ns)
         self._sessions[session.id] = session
         return session
-
-    def session_for_stream(self, named: str | None, at_ns: int) -> None:
-        """Check the session a stream logs in with. Raises `Declined`."""
-        self._session(named, at_ns)
 
 
 def _new_key(*scopes: str) -> Key:

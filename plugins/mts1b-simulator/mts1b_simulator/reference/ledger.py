@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 from mts1b_brokers_core.foundation.base import LEDGER
 from mts1b_brokers_core.foundation.errors import InvalidInput
@@ -15,26 +13,10 @@ from .books import BookExecution, BookOrder, Fees
 from .market import ACCOUNT, new_exchange
 from .profile import ReferenceProfile
 
+if TYPE_CHECKING:
+    from .server import ReferenceServer
+
 _ZERO = Decimal(0)
-
-
-class Host(Protocol):
-    """What the venue needs of the server it lives in."""
-
-    def now(self) -> datetime:
-        """Return the venue's time."""
-
-    def clock_ns(self) -> int:
-        """Return the machine's time (ns)."""
-
-    def later(self, seconds: float, work: Callable[[], object]) -> None:
-        """Do something after that many seconds."""
-
-    def order_changed(self, order: BookOrder) -> None:
-        """Tell subscribers of an order."""
-
-    def executed(self, execution: BookExecution) -> None:
-        """Tell subscribers of an execution."""
 
 
 class Ledger:
@@ -43,7 +25,7 @@ class Ledger:
     Neither faults nor delays touch what `orders`, `executions` and `positions` return.
     """
 
-    def __init__(self, profile: ReferenceProfile, host: Host) -> None:
+    def __init__(self, profile: ReferenceProfile, host: ReferenceServer) -> None:
         self.profile = profile
         self._host = host
         self._epoch = 0

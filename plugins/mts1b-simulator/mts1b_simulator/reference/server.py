@@ -264,9 +264,10 @@ class ReferenceServer(HttpServer):
         if profile.fill_identity == "cumulative":
             raise Declined(404, "no_executions", "this venue shows no executions, only orders")
         since, until = _moment(query, "since"), _moment(query, "until")
+        order = self.venue.order(query["order_id"]) if "order_id" in query else None
         rows = [
             row
-            for row in self.venue.executions()
+            for row in (order.fills if order is not None else self.venue.executions())
             if self._seen(row.at_ns)
             and self._within(row.at_ns, profile.fill_window)
             and (since is None or row.executed_at >= since)

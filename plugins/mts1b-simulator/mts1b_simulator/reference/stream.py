@@ -76,7 +76,7 @@ class Stream:
             b"GET/v1/stream",
             now_ns,
         )
-        server.access.session_for_stream(message.get("session"), now_ns)
+        server.access.session(message.get("session"), now_ns)
         self.logged_in = True
 
     def _subscribe(self, message: dict[str, Any]) -> None:

@@ -12,14 +12,13 @@ from .messages import Declined, Reply, Request, encode, iso
 from .routes import Receiver, Routes, Upgrade
 from .script import Applied, Faults, parse_fault
 from .server import Server
-from .tcp import ByteReceiver, TcpServer, TcpSession
+from .tcp import TcpServer, TcpSession
 from .tls import ThrowawayAuthority
 from .websocket import Socket
 
 __all__ = [
     "KINDS",
     "Applied",
-    "ByteReceiver",
     "Declined",
     "Fault",
     "Faults",

@@ -3,46 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 from .frames import Session
 from .messages import Reply
 
-
-class Disturbed(Protocol):
-    """What a fault may do to the whole server."""
-
-    def shift_clock(self, seconds: float) -> None:
-        """Move the venue's clock against ours."""
-
-    def maintain(self, seconds: float) -> None:
-        """Refuse everything for a while."""
-
-    def restart_soon(self, *, keep: bool) -> None:
-        """Restart with what the venue knows, or without."""
-
-
-class Call(Protocol):
-    """One request under way, as a fault may treat it."""
-
-    @property
-    def server(self) -> Disturbed:
-        """The server it came to."""
-
-    async def handle(self) -> Reply:
-        """Let the venue act on the request."""
-
-    def refuse(self, status: int, code: str, message: str, **headers: str) -> Reply:
-        """Return an error in the venue's own form."""
-
-    def later(self, seconds: float) -> None:
-        """Let the venue act on the request after that many seconds, whatever became of its connection."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait on the server's clock."""
-
-    async def gone(self) -> None:
-        """Wait until the client has let go of the connection."""
+if TYPE_CHECKING:
+    from .http import Call
 
 
 class RequestFault:

@@ -12,7 +12,6 @@ from typing import Any, cast
 
 import httptools
 
-from .faults import Call
 from .messages import Declined, Reply, Request, encode
 from .routes import Routes, Upgrade
 from .server import Server
@@ -92,8 +91,8 @@ class HttpServer(Server):
             socket.send(data if isinstance(data, (str, bytes)) else encode(data), label=label)
 
 
-class _Call:
-    """One request under way; see `faults.Call`."""
+class Call:
+    """One request under way, as a fault may treat it."""
 
     def __init__(self, connection: HttpConnection, request: Request) -> None:
         self.server = connection.server
@@ -101,12 +100,16 @@ class _Call:
         self._request = request
 
     async def handle(self) -> Reply:
+        """Let the venue act on the request."""
         return await self.server.handle(self._request)
 
     def refuse(self, status: int, code: str, message: str, **headers: str) -> Reply:
+        """Return an error in the venue's own form."""
         return self.server.refusal(status, code, message, headers)
 
     def later(self, seconds: float) -> None:
+        """Let the venue act on the request after that many seconds, whatever became of its connection."""
+
         async def land() -> None:
             await self.server.clock.sleep(seconds)
             self._request.late = True
@@ -115,9 +118,11 @@ class _Call:
         self.server.spawn(land())
 
     async def sleep(self, seconds: float) -> None:
+        """Wait on the server's clock."""
         await self.server.clock.sleep(seconds)
 
     async def gone(self) -> None:
+        """Wait until the client has let go of the connection."""
         await self._connection.lost.wait()
 
 
@@ -231,8 +236,7 @@ class HttpConnection(asyncio.Protocol):
         elif fault is None:
             reply = await server.handle(request)
         else:
-            call: Call = _Call(self, request)
-            reply = await fault.serve(call)
+            reply = await fault.serve(Call(self, request))
         if reply is None:
             self._transport.abort()
         elif reply.status == _SWITCH:

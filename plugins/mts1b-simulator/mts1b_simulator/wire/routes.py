@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 from .messages import Declined, Reply, Request
@@ -18,8 +18,8 @@ Handler = Callable[[Request], Reply | Awaitable[Reply]]
 class Receiver(Protocol):
     """What a venue does with one connection's messages."""
 
-    def received(self, data: str | bytes) -> None:
-        """Take one message."""
+    def received(self, data: Any) -> None:
+        """Take one message (text or bytes), or from TCP whatever bytes came."""
 
     def closed(self) -> None:
         """Learn that the connection is gone."""
@@ -34,18 +34,24 @@ class Upgrade:
 
 
 class Routes:
-    """A table of methods and path patterns such as `/v1/orders/{id}`; of several that fit the first wins."""
+    """A table of methods and path patterns such as `/v1/orders/{id}`; plain ones come before patterns."""
 
     def __init__(self) -> None:
+        self._plain: dict[str, Handler | Upgrade] = {}
         self._table: dict[int, list[tuple[str, list[str], Handler | Upgrade]]] = {}
 
     def add(self, method: str, pattern: str, handler: Handler | Upgrade) -> None:
         """Answer a method on a pattern."""
         parts = pattern.split("/")
+        if "{" not in pattern:
+            self._plain.setdefault(f"{method} {pattern}", handler)
         self._table.setdefault(len(parts), []).append((method, parts, handler))
 
     def find(self, request: Request) -> Handler | Upgrade:
         """Return the handler and set the request's parameters. Raises `Declined` (404, 405)."""
+        plain = self._plain.get(request.label)
+        if plain is not None:
+            return plain
         parts = request.path.split("/")
         known = False
         for method, pattern, handler in self._table.get(len(parts), ()):

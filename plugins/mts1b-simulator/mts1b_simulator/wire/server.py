@@ -16,7 +16,7 @@ from mts1b_brokers_core.platform.clock import RealClock
 from .script import Faults
 from .tls import ThrowawayAuthority
 
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+_LOOPBACK = ("127.0.0.1", "localhost")
 
 
 class Connection(Protocol):
@@ -44,7 +44,7 @@ class Server(ABC):
         self.clock: Clock = clock or RealClock()
         self.faults = Faults(self.clock, seed)
         self.shift = timedelta()
-        #: What handlers raised that was no answer: a bug of the simulator, answered with 500.
+        #: What the simulator's own code raised where it shouldn't: a handler's bug is also answered with 500.
         self.errors: list[Exception] = []
         self._tls = tls
         self._authority: ThrowawayAuthority | None = None
@@ -160,8 +160,14 @@ class Server(ABC):
         """Run something until it ends or the server stops."""
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self.errors.append(error)
 
     @property
     def ca_file(self) -> Path | None:

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from .frames import Session
+from .routes import Receiver
 from .script import Faults
 from .server import Server
-
-
-class ByteReceiver(Protocol):
-    """What a venue does with the bytes of one connection: framing is its own."""
-
-    def received(self, data: bytes) -> None:
-        """Take bytes as they came."""
-
-    def closed(self) -> None:
-        """Learn that the connection is gone."""
 
 
 class TcpSession(Session):
     """One TCP connection; what is sent is one frame to the faults, bytes to the wire."""
 
-    receiver: ByteReceiver
+    receiver: Receiver
 
     def __init__(self, transport: asyncio.Transport, faults: Faults) -> None:
         super().__init__(transport, faults)
@@ -48,7 +39,7 @@ class TcpSession(Session):
 class TcpServer(Server):
     """Gives each connection a receiver of its own, made by `open`."""
 
-    def __init__(self, open: Callable[[TcpSession], ByteReceiver], **options: Any) -> None:  # noqa: A002
+    def __init__(self, open: Callable[[TcpSession], Receiver], **options: Any) -> None:  # noqa: A002
         super().__init__(**options)
         self.open = open
         self.sessions: set[TcpSession] = set()
