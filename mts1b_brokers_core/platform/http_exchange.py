@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
 
 import httpx
 
@@ -125,7 +124,7 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         self._most_bytes = most_bytes
         self._proxy = Proxy.at(proxy) if proxy else None
         self._context = tls_context(ca_file) if ca_file or stock else None
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
         self._closed = False
         self._stock: httpx.AsyncHTTPTransport | None = None
         if stock:
@@ -168,24 +167,25 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         exchange = self._show(request, body) if self._tap is not None else 0
         asked_at = self._clock.now() if self._skew is not None else None
         begun = self._clock.monotonic()
-        sent = False
-
-        def left() -> None:
-            nonlocal sent
-            sent = True
-
+        sent: list[bool] = []  # no longer empty once a byte may have left
         try:
             async with self._clock.timeout(seconds):
-                if self._stock is None:
-                    reply = await self._lean(request, origin, head + body, left)
+                if self._stock is not None:
+                    reply = await self._carry(self._stock, request, sent)
                 else:
-                    reply = await self._carry(self._stock, request, left)
+                    pool = self._pools.get(asyncio.get_running_loop()) or self._pool_here()
+                    connection = pool.ready(origin, begun) or await pool.take(origin)
+                    sent.append(True)
+                    try:
+                        reply = await connection.exchange(head + body, bodiless=request.method == "HEAD")
+                    finally:
+                        pool.give(origin, connection)
             response = WholeReply(request, reply)
         except (Cut, TimeoutError, httpx.DecodingError) as error:
             why = str(error) if isinstance(error, Cut) else "its encoding is broken"
             if isinstance(error, TimeoutError):
                 why = f"{'no whole reply' if sent else 'no connection'} within {seconds:g} s"
-            problem = self._problem(request, why, sent=sent)
+            problem = self._problem(request, why, sent=bool(sent))
             if self._tap is not None:
                 self._frame("in", "error", exchange, {"error": problem.message}, b"")
             # The cause may quote what went over the wire: its words are in the message already.
@@ -201,23 +201,12 @@ class VenueTransport(httpx.AsyncHTTPTransport):
             took_effect(request.method)
         return response
 
-    async def _lean(
-        self, request: httpx.Request, origin: Origin, data: bytes, left: Callable[[], None]
-    ) -> Reply:
-        pool = self._pool_here()
-        connection = await pool.take(origin)
-        left()
-        try:
-            return await connection.exchange(data, bodiless=request.method == "HEAD")
-        finally:
-            pool.give(origin, connection)
-
     async def _carry(
-        self, stock: httpx.AsyncHTTPTransport, request: httpx.Request, left: Callable[[], None]
+        self, stock: httpx.AsyncHTTPTransport, request: httpx.Request, sent: list[bool]
     ) -> Reply:
         async def trace(event: str, info: dict[str, Any]) -> None:
             if event.endswith("send_request_headers.started") and info["request"].method != b"CONNECT":
-                left()
+                sent.append(True)
 
         # Its own time-outs would count on another clock.
         options = {**request.extensions, "trace": trace, "timeout": {}}
@@ -246,12 +235,11 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         return Reply(response.status_code, response.headers.raw, bytes(body))
 
     def _pool_here(self) -> Pool:
-        loop = asyncio.get_running_loop()
-        pool = self._pools.get(loop)
-        if pool is None:
-            pool = self._pools[loop] = Pool(
-                self._clock, self._tls, self._proxy, most=self._most_connections, most_bytes=self._most_bytes
-            )
+        for loop in [loop for loop in self._pools if loop.is_closed()]:
+            del self._pools[loop]
+        pool = self._pools[asyncio.get_running_loop()] = Pool(
+            self._clock, self._tls, self._proxy, most=self._most_connections, most_bytes=self._most_bytes
+        )
         return pool
 
     def _tls(self) -> ssl.SSLContext:

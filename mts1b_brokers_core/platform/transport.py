@@ -228,16 +228,22 @@ class Pool:
         self._closed = False
         self._lanes: dict[Origin, _Lane] = {}
 
+    def ready(self, origin: Origin, now: float) -> Connection | None:
+        """Return an idle connection fit for a request, if there is one."""
+        lane = self._lanes.get(origin)
+        while lane is not None and lane.idle:
+            connection = lane.idle.pop()
+            if connection.fit(now):
+                return connection
+            connection.close()
+        return None
+
     async def take(self, origin: Origin) -> Connection:
         """Return a connection fit for a request, waiting for one where all are in use. Raises `Cut`."""
-        lane = self._lanes.get(origin) or self._lanes.setdefault(origin, _Lane())
+        lane = self._lanes.setdefault(origin, _Lane())
         while True:
-            now = self._clock.monotonic()
-            while lane.idle:
-                connection = lane.idle.pop()
-                if connection.fit(now):
-                    return connection
-                connection.close()
+            if (idle := self.ready(origin, self._clock.monotonic())) is not None:
+                return idle
             if lane.open < self._most:
                 lane.open += 1
                 return await self._open(origin, lane)
