@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -34,9 +34,10 @@ class ReferenceServer(HttpServer):
 
     def __init__(
         self, profile: ReferenceProfile | str = "native_dedupe", *, host: str = "127.0.0.1", port: int = 0,
-        seed: int = 0, tls: bool = False, clock: Clock | None = None, fill_every: float | None = None,
+        seed: int = 0, tls: bool = False, faults: Sequence[str] = (), clock: Clock | None = None,
+        fill_every: float | None = None,
     ) -> None:  # fmt: skip
-        super().__init__(host=host, port=port, tls=tls, seed=seed, clock=clock)
+        super().__init__(SimulatorOptions(host, port, seed, tls, faults), clock=clock)
         self.profile_name = profile if isinstance(profile, str) else "custom"
         self.profile = profile_named(profile) if isinstance(profile, str) else profile
         self.access = Access(self.profile, lambda: self.shift // timedelta(microseconds=1) * 1000)
@@ -57,13 +58,11 @@ class ReferenceServer(HttpServer):
                 next_step="choose among profile, fill_every",
             )
         every = options.extra.get("fill_every")
-        server = cls(
+        return cls(
             options.extra.get("profile", "native_dedupe"), host=options.host, port=options.port,
-            seed=options.seed, tls=options.tls, clock=clock,
+            seed=options.seed, tls=options.tls, faults=options.faults, clock=clock,
             fill_every=None if every is None else _seconds(every),
         )  # fmt: skip
-        server.faults.read(options.faults)
-        return server
 
     async def start(self) -> None:
         """Start listening."""

@@ -12,6 +12,9 @@ from typing import Any, cast
 
 import httptools
 
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.plugin import SimulatorOptions
+
 from .messages import Declined, Reply, Request, encode
 from .routes import Routes, Upgrade
 from .server import Server
@@ -24,8 +27,8 @@ _WORDS = {status.value: status.phrase for status in HTTPStatus}
 class HttpServer(Server):
     """Answers requests by its `routes`, in the order in which each connection sent them."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, options: SimulatorOptions | None = None, *, clock: Clock | None = None) -> None:
+        super().__init__(options, clock=clock)
         self.routes = Routes()
         #: The open WebSockets.
         self.sockets: set[Socket] = set()

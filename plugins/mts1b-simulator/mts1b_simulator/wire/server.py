@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import InvalidInput
+from mts1b_brokers_core.foundation.plugin import SimulatorOptions
 from mts1b_brokers_core.platform.clock import RealClock
 
 from .script import Faults
@@ -27,26 +28,26 @@ class Connection(Protocol):
 
 
 class Server(ABC):
-    """Listens on a loopback address; `port` 0 takes a free one and keeps it over restarts.
+    """Listens where the options say: port 0 takes a free one and keeps it over restarts, `tls` issues a
+    throwaway certificate that is trusted by way of `ca_file`, `faults` are read into the script.
 
     `clock` is where every wait goes (real time by default); `now()` is the venue's own idea of the time,
-    which a fault may shift. `tls` issues a throwaway certificate, trusted by way of `ca_file`. Raises
-    `InvalidInput` for an address that others could reach.
+    which a fault may shift. What `extra` options there are is the venue's to say. Raises `InvalidInput`
+    for an address that others could reach, or a fault that isn't there.
     """
 
-    def __init__(
-        self, *, host: str = "127.0.0.1", port: int = 0, tls: bool = False, seed: int = 0,
-        clock: Clock | None = None,
-    ) -> None:  # fmt: skip
-        if host not in _LOOPBACK:
-            raise InvalidInput(f"got the address {host}, expected one of {', '.join(_LOOPBACK)}.")
-        self.host, self.port, self.seed = host, port, seed
+    def __init__(self, options: SimulatorOptions | None = None, *, clock: Clock | None = None) -> None:
+        options = options or SimulatorOptions()
+        if options.host not in _LOOPBACK:
+            raise InvalidInput(f"got the address {options.host}, expected one of {', '.join(_LOOPBACK)}.")
+        self.host, self.port, self.seed = options.host, options.port, options.seed
         self.clock: Clock = clock or RealClock()
-        self.faults = Faults(self.clock, seed)
+        self.faults = Faults(self.clock, options.seed)
+        self.faults.read(options.faults)
         self.shift = timedelta()
         #: What the simulator's own code raised where it shouldn't: a handler's bug is also answered with 500.
         self.errors: list[Exception] = []
-        self._tls = tls
+        self._tls = options.tls
         self._authority: ThrowawayAuthority | None = None
         self._listener: asyncio.Server | None = None
         self._connections: set[Connection] = set()

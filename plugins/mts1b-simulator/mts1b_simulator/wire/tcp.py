@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
+
+from mts1b_brokers_core.foundation.clock import Clock
+from mts1b_brokers_core.foundation.plugin import SimulatorOptions
 
 from .frames import Session
 from .routes import Receiver
@@ -37,11 +40,14 @@ class TcpSession(Session):
 
 
 class TcpServer(Server):
-    """Gives each connection a receiver of its own, made by `open`."""
+    """Gives each connection a receiver of its own, made by `receiver`."""
 
-    def __init__(self, open: Callable[[TcpSession], Receiver], **options: Any) -> None:  # noqa: A002
-        super().__init__(**options)
-        self.open = open
+    def __init__(
+        self, receiver: Callable[[TcpSession], Receiver], options: SimulatorOptions | None = None, *,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(options, clock=clock)
+        self.receiver = receiver
         self.sessions: set[TcpSession] = set()
 
     def connection(self) -> asyncio.Protocol:
@@ -65,7 +71,7 @@ class _TcpConnection(asyncio.Protocol):
         if self._server.maintained:
             self.abort()
         self._server.sessions.add(self._session)
-        self._session.receiver = self._server.open(self._session)
+        self._session.receiver = self._server.receiver(self._session)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._session.over = True

@@ -308,8 +308,7 @@ def test_the_same_seed_and_the_same_requests_meet_the_same_faults() -> None:
 async def test_seeded_faults_repeat_over_the_wire(serve: Any) -> None:
     runs = []
     for _ in range(2):
-        client = await serve(seed=11)
-        client.server.faults.read(["drop_reply:0.3"])
+        client = await serve(seed=11, faults=["drop_reply:0.3"])
         outcomes = []
         for number in range(20):
             try:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from wsproto import events as ws
 
-from mts1b_brokers_core.foundation.plugin import SimulatorServer
+from mts1b_brokers_core.foundation.plugin import SimulatorOptions, SimulatorServer
 from mts1b_simulator.wire import Declined, HttpServer, Reply, Request, TcpServer, TcpSession, Upgrade, faults
 
 
@@ -107,7 +107,7 @@ async def test_a_websocket_echoes_fragments_and_keeps_its_own_state(serve: Any) 
 
 @pytest.mark.parametrize("tls", [False, True])
 async def test_a_tcp_server_gives_bytes_and_meets_faults(serve: Any, tls: bool) -> None:
-    server = await serve.other(TcpServer(Echo, tls=tls))
+    server = await serve.other(TcpServer(Echo, SimulatorOptions(tls=tls)))
     assert isinstance(server, SimulatorServer)
     context = ssl.create_default_context(cafile=server.settings["ca_file"]) if tls else None
     reader, writer = await asyncio.open_connection(server.host, server.port, ssl=context)
