@@ -33,7 +33,8 @@ class Life:
         low, high = PRICES[symbol]
         body = {
             "symbol": symbol, "side": self.draw.choice(["buy", "sell"]),
-            "type": self.draw.choice(["limit", "market"]), "quantity": str(self.draw.randint(1, 9)), "time_in_force": self.draw.choice(["gtc", "ioc"]),
+            "type": self.draw.choice(["limit", "market"]), "quantity": str(self.draw.randint(1, 9)),
+            "time_in_force": self.draw.choice(["gtc", "ioc"]),
         }  # fmt: skip
         if body["type"] == "limit":
             body["limit_price"] = str(self.draw.randint(low, high))
