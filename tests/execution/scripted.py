@@ -21,6 +21,7 @@ from mts1b_brokers_core.execution.port import (
     Coverage,
     Decoded,
     Execution,
+    FeeAmendment,
     Final,
     FindResult,
     Found,
@@ -30,10 +31,12 @@ from mts1b_brokers_core.execution.port import (
     OrderView,
     PlaceResult,
     Rejected,
+    Seen,
     Taken,
     Terms,
     Ticket,
     TokenRule,
+    Unreadable,
     VenueProfile,
     listed,
 )
@@ -41,10 +44,10 @@ from mts1b_brokers_core.foundation.accounts import Account
 from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.capabilities import Capabilities, parse_capabilities
 from mts1b_brokers_core.foundation.clock import Clock
-from mts1b_brokers_core.foundation.events import BrokerEvent
+from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
 from mts1b_brokers_core.foundation.instruments import AssetClass, Instrument
 from mts1b_brokers_core.foundation.market_data import Quote
-from mts1b_brokers_core.foundation.orders import FillKind, Order, OrderStatus, Position, Side
+from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order, OrderStatus, Position, Side
 from mts1b_brokers_core.foundation.plugin import Services
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.failpoints import failpoint
@@ -90,6 +93,9 @@ class Row:
     order: Order
     status: OrderStatus = OrderStatus.NEW
     filled: Decimal = Decimal(0)
+    value: Decimal = Decimal(0)
+    fees: tuple[Money, ...] | None = None
+    updated: datetime | None = None
     children: tuple[str, ...] = ()
     replaced_by: str | None = None
 
@@ -121,6 +127,10 @@ class Venue:
     calls: list[str] = field(default_factory=list)
     events: list[BrokerEvent] = field(default_factory=list)
     quote: Quote | None = None
+    #: Whether its views tell average price, fees and time of change; a cumulative venue's always do.
+    telling: bool = False
+    amendments: list[FeeAmendment] = field(default_factory=list)
+    unreadable: list[Unreadable] = field(default_factory=list)
     frames: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
     disk: Path | None = None
 
@@ -156,10 +166,19 @@ class Venue:
             symbol=order.symbol, side=order.side, quantity=order.quantity, order_type=order.order_type,
             quote_quantity=order.quote_quantity, limit_price=order.limit_price, stop_price=order.stop_price,
         )  # fmt: skip
-        return OrderView(
+        view = OrderView(
             OrderRef(row.id, row.token), row.status, row.status.upper(), terms,
             cumulative_quantity=row.filled, children=row.children, replaced_by=row.replaced_by,
         )  # fmt: skip
+        if not (self.telling or self.cumulative):
+            return view
+        average = round(row.value / row.filled, 8) if row.filled else None
+        return replace(view, average_price=average, cumulative_fees=row.fees, updated=row.updated)
+
+    @property
+    def cumulative(self) -> bool:
+        """Whether this venue shows no executions, only how much of an order is filled."""
+        return self.profile.fill_identity == "cumulative"
 
     def fill(
         self,
@@ -173,11 +192,13 @@ class Venue:
         """Execute some of an order; with `push` tell of it by a frame."""
         row = self.book[row] if isinstance(row, str) else row
         row.filled += Decimal(quantity)
+        row.value += Decimal(quantity) * Decimal(price)
+        row.updated = self.clock.now()
         whole = row.order.quantity is not None and row.filled >= row.order.quantity
         if not row.status.final:
             row.status = OrderStatus.FILLED if whole else OrderStatus.PARTIALLY_FILLED
         seen = Execution(
-            fill_id=fill_id or f"E{len(self.fills) + 1}",
+            fill_id=None if self.profile.fill_identity == "content" else fill_id or f"E{len(self.fills) + 1}",
             ref=OrderRef(row.id),
             symbol=row.order.symbol,
             side=row.order.side,
@@ -189,13 +210,15 @@ class Venue:
         self.fills.append(seen)
         self._write("fill", order=row.id, fill=seen.fill_id, quantity=quantity, price=price)
         if push:
-            self.push(seen)
+            self.push(self.view(row) if self.cumulative else seen)
         return seen
 
     def bust(self, seen: Execution) -> Execution:
         """Take an execution back."""
         row = self.book[str(seen.ref.broker_order_id)]
         row.filled -= seen.quantity
+        row.value -= seen.quantity * seen.price
+        row.updated = self.clock.now()
         back = replace(
             seen, fill_id=f"{seen.fill_id}-bust", quantity=-seen.quantity, kind=FillKind.BUST,
             corrects=seen.fill_id, executed_at=self.clock.now(), fees=None,
@@ -207,6 +230,7 @@ class Venue:
         """Let an order end and show it."""
         row = self.book[row] if isinstance(row, str) else row
         row.status = status
+        row.updated = self.clock.now()
         return self.view(row)
 
     def land(self) -> Row:
@@ -216,6 +240,14 @@ class Venue:
     def push(self, *items: Decoded) -> None:
         """Send one frame."""
         self.frames.put_nowait(items)
+
+    def logged(self) -> list[Fill]:
+        """Return the executions a broker told its observers of, in order."""
+        return [event.fill for event in self.events if event.fill is not None]
+
+    def kinds(self) -> list[EventKind]:
+        """Return what kinds of events a broker told its observers of, in order."""
+        return [event.kind for event in self.events]
 
     def crash(self, error: Exception) -> None:
         """Let the stream of frames break."""
@@ -408,18 +440,21 @@ class Scripted(VenueClient):
 
     async def executions(
         self, account_id: str, since: datetime | None, until: datetime | None
-    ) -> Listing[Execution]:
+    ) -> Listing[Seen]:
         self.venue.calls.append("executions")
         if self.venue.read_next:
             raise self.venue.read_next.popleft()
-        return listed(
-            [seen for seen in self._visible() if since is None or seen.executed_at >= since], "fills"
-        )
+        if self.venue.cumulative:
+            return listed([self.venue.view(row) for row in self.venue.book.values()], "orders")
+        rows = [seen for seen in self._visible() if since is None or seen.executed_at >= since]
+        return replace(listed(rows, "fills"), unreadable=tuple(self.venue.unreadable))
 
-    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Execution]:
+    async def executions_of(self, refs: Sequence[OrderRef]) -> Listing[Seen]:
         self.venue.calls.append("executions_of")
         if self.venue.read_next:
             raise self.venue.read_next.popleft()
+        if self.venue.cumulative:
+            return await self.read(refs)
         ids = {ref.broker_order_id for ref in refs}
         return listed([seen for seen in self._visible() if seen.ref.broker_order_id in ids], "fills")
 
@@ -445,6 +480,14 @@ class Quoting(Scripted):
         if self.venue.quote is None:
             raise TimeoutError("no quote came")
         return self.venue.quote
+
+
+class TellingFees(Scripted):
+    """The adapter of a venue that lists the fees that became known later."""
+
+    async def fees(self, account_id: str, since: datetime | None) -> Listing[FeeAmendment]:
+        self.venue.calls.append("fees")
+        return listed(self.venue.amendments, "fees")
 
 
 class Replaceable(ReplacingClient, Scripted):
