@@ -24,6 +24,9 @@ _TEXT, _BINARY, _CONTINUATION = WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONT
 #: picows writes handshakes, with their headers, to its log; nothing is written to this one.
 _SILENT = logging.Logger("picows", logging.CRITICAL + 1)
 
+#: The largest message once the protocol was broken: picows goes on reading for a moment.
+_NOTHING = -1
+
 #: RFC 6455, section 7.4.1, and the registry it founds.
 CLOSE_CODES = {
     1000: "normal end", 1001: "going away", 1002: "protocol error", 1003: "data it can't accept",
@@ -165,8 +168,7 @@ class Link(WSListener):
             data = frame.get_payload_as_bytes()
             size = len(data)
             if size > self._max_size:
-                # picows has begun to end the link, and goes on reading until it is closed.
-                self._max_size = -1
+                self._max_size = _NOTHING
                 return
             self._batch.append(data)
             self._size += size
@@ -198,16 +200,14 @@ class Link(WSListener):
         """Join the frames of one message."""
         begins = kind is not _CONTINUATION
         if frame.rsv1:
-            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, "a compressed frame that nobody had asked for")
+            raise self._broken(WSCloseCode.PROTOCOL_ERROR, "a compressed frame that nobody had asked for")
         if begins == bool(self._parts):
             what = "a message begins inside another" if begins else "a continuation of nothing"
-            raise WSProtocolError(WSCloseCode.PROTOCOL_ERROR, what)
+            raise self._broken(WSCloseCode.PROTOCOL_ERROR, what)
         self._parts.append(frame.get_payload_as_bytes())
         self._parts_size += frame.payload_size
         if self._parts_size > self._max_size:
-            raise WSProtocolError(
-                WSCloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._max_size} bytes"
-            )
+            raise self._broken(WSCloseCode.MESSAGE_TOO_BIG, f"a message of more than {self._max_size} bytes")
         self.data_at = self._clock.monotonic()
         if frame.fin:
             data = b"".join(self._parts)
@@ -217,6 +217,10 @@ class Link(WSListener):
             self._size += len(data)
             if self._tap is not None:
                 self._show("in", "message", data)
+
+    def _broken(self, code: WSCloseCode, what: str) -> WSProtocolError:
+        self._max_size = _NOTHING
+        return WSProtocolError(code, what)
 
     def _control(self, transport: WSTransport, frame: WSFrame, kind: WSMsgType) -> None:
         payload = frame.get_payload_as_bytes()
@@ -239,10 +243,14 @@ class Link(WSListener):
                 self._inbox.put(self._batch, self._size)
                 self._batch.clear()
                 self._size = 0
-        full = self._inbox.full(self._size)
-        if full and not self.paused and self._transport is not None and not self._transport.is_disconnected:
+        transport = self._transport
+        if transport is None or transport.is_disconnected:
+            return
+        if transport.is_close_frame_sent:
+            self._max_size = _NOTHING
+        if self._inbox.full(self._size) and not self.paused:
             self.paused = True
-            self._transport.underlying_transport.pause_reading()
+            transport.underlying_transport.pause_reading()
 
     def show_open(self, url: str, headers: Mapping[str, str]) -> None:
         """Let the tap see what is about to be opened."""

@@ -36,6 +36,7 @@ from mts1b_brokers_core.foundation.errors import (
     PermissionDenied,
     VenueUnavailable,
 )
+from mts1b_brokers_core.platform import websocket
 from mts1b_brokers_core.platform.clock import RealClock, SteppedClock
 from mts1b_brokers_core.platform.recorder import Frame
 from mts1b_brokers_core.platform.security import register_secret
@@ -552,7 +553,7 @@ async def test_garbage_ends_the_link_and_nothing_of_it_is_delivered(
 ) -> None:
     consumer = connect(max_size=5000)
     peer = await greeted(venue, consumer)
-    peer.raw(b"\x81\x04good" + garbage)
+    peer.raw(b"\x81\x04good" + garbage + b"\x81\x09after all")
     assert await consumer.next() == b"good"
     down = await consumer.next()
     assert isinstance(down, LinkDown), down
@@ -628,8 +629,22 @@ async def test_silence_is_not_held_against_a_venue_that_we_do_not_read(venue: Ve
     await ws.close()
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
+async def test_news_of_failures_is_bounded_too(venue: Venue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_MOST_WAITING", 10 * 1024)
+    venue.always = RejectConnection(status_code=502)
+    ws = WebSocket(venue.url, SteppedClock(NOON, auto=True), backoff=(0.001, 0.001))
+    batches = ws.batches()
+    assert len(await anext(batches)) == 1
+    await _until(lambda: len(venue.handshakes) == 12)
+    with pytest.raises(TimeoutError):
+        await _until(lambda: len(venue.handshakes) > 12, patience=0.05)
+    assert len(await anext(batches)) == 11
+    await _until(lambda: len(venue.handshakes) > 12)
+    await ws.close()
+
+
+async def _until(condition: Callable[[], bool], *, patience: float = PATIENCE) -> None:
+    async with asyncio.timeout(patience):
         while not condition():  # noqa: ASYNC110 - sockets tell nobody that they are full
             await asyncio.sleep(0.001)
 
@@ -645,14 +660,22 @@ async def test_sending_waits_while_the_venue_does_not_read_and_fails_when_the_li
     peer = await venue.peer()
     peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
 
+    sent = 0
+
     async def flood() -> None:
+        nonlocal sent
         while True:
             await ws.send(b"x" * 100_000)
+            sent += 1
 
     flooding = asyncio.create_task(flood())
     link = ws._inbox.link
     assert link is not None
     await _until(lambda: not link.writable.is_set())
+    before = sent
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert sent <= before + 1
     peer.cut()
     with pytest.raises(NotSent, match="the link is down"):
         await flooding
