@@ -60,15 +60,17 @@ from .translate import (
     instrument_of,
     listing,
     meant,
-    moment,
     order_fields,
     placed,
     position_of,
     quote_of,
+    session_in,
     text_of,
+    time_in,
+    view_in,
     view_of,
 )
-from .wire import encoded, order_path, quoted, rows_of
+from .wire import encoded, order_path, page_of, quoted, rows_of
 
 #: How far before an attempt its order may be dated: what our clock and the venue's may differ by.
 _EARLIER = timedelta(seconds=10)
@@ -83,7 +85,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
         self, settings: ReferenceSettings | None = None, *, services: Services | None = None, **keywords: Any
     ) -> None:
         settings = ReferenceSettings(**keywords) if settings is None else settings.model_copy(update=keywords)
-        self.profile = profile_named(settings.profile, limited=settings.limits)
+        self.profile = profile_named(settings.profile, settings.requests_per_second)
         super().__init__(settings, services)
         self._opened = AsyncExitStack()
         self._http: httpx.AsyncClient
@@ -110,7 +112,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
         self._opened.push_async_callback(self._http.aclose)
         await self._server_time()
         if self.profile.login == "exclusive":
-            self._signer.session = self._reply(await self._http.post("/v1/session"))["session"]
+            self._signer.session = meant(self._reply(await self._http.post("/v1/session")), session_in)
         self._stream = ReferenceStream(self._signer, self.profile)
 
     async def disconnect(self) -> None:
@@ -149,8 +151,10 @@ class ReferenceClient(ReplacingClient, VenueClient):
 
     async def place(self, ticket: Ticket) -> PlaceResult:
         """Send one order, signed as of the attempt: from there the venue's own time limits count."""
-        deadline = ticket.not_after if self.profile.not_after == "deadline" else None
-        body = encoded(order_fields(ticket, self._venue_time(deadline)))
+        deadline = None
+        if self.profile.not_after == "deadline" and ticket.not_after is not None:
+            deadline = self._venue_time(ticket.not_after)
+        body = encoded(order_fields(ticket, deadline))
         return placed(*await self._command("POST", "/v1/orders", body, at=ticket.t0))
 
     async def cancel_one(self, ref: OrderRef) -> CancelResult:
@@ -169,7 +173,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
 
     async def find(self, ticket: Ticket) -> FindResult:
         """List all orders since shortly before the attempt: core tells which of them is meant."""
-        seen = await self._orders(status="all", since=ticket.t0 - _EARLIER)
+        seen = await self._orders(status="all", since=self._venue_time(ticket.t0) - _EARLIER)
         if seen.unreadable:
             return Inconclusive(seen.unreadable[0].cause)
         return Found(seen.rows, seen.coverage)
@@ -180,8 +184,8 @@ class ReferenceClient(ReplacingClient, VenueClient):
         for ref in refs:
             response = await self._http.get(order_path(ref.broker_order_id, ref.token))
             if response.status_code != httpx.codes.NOT_FOUND:
-                rows.append(self._reply(response)["order"])
-        return listing(rows, view_of, Coverage(("orders by id",)))
+                rows.append(self._reply(response))
+        return listing(rows, view_in, Coverage(("orders by id",)))
 
     async def open_orders(self, account_id: str) -> Listing[OrderView]:
         """List the orders the venue works."""
@@ -245,11 +249,12 @@ class ReferenceClient(ReplacingClient, VenueClient):
         """Return orders created at or after `since`, oldest first, a page at a time."""
         with self.operation("get_orders"):
             reply = await self._get("/v1/orders", status="all", since=since, cursor=cursor, limit=limit)
-            views = listing(rows_of(reply, "orders"), view_of, Coverage(("orders",)))
+            page, following = page_of(reply, "orders")
+            views = listing(page, view_of, Coverage(("orders",)))
             # The venue's `since` is about changes: it may list orders that are older.
             created = [view for view in views.rows if view.created is None or view.created >= since]
             rows = [await self.lookups.order_of(view) for view in created]
-            return Page(tuple(rows), reply["next"], tuple(row.cause for row in views.unreadable))
+            return Page(tuple(rows), following, tuple(row.cause for row in views.unreadable))
 
     async def get_account(self) -> Account:
         """Return the account with its balances."""
@@ -284,9 +289,12 @@ class ReferenceClient(ReplacingClient, VenueClient):
     async def _command(
         self, method: str, path: str, body: bytes = b"", at: datetime | None = None
     ) -> tuple[int, Any]:
-        """Send a command once, signed over exactly these bytes; return the status and what came with it."""
+        """Send a command once, signed over exactly these bytes; return the status and what came with it.
+
+        `at` is the time by our clock that it is signed with, by default now.
+        """
         target = path.encode("ascii")
-        headers = self._signer.headers(method, target, body, self._venue_time(at))
+        headers = self._signer.headers(method, target, body, at and self._venue_time(at))
         request = raw_request(
             method, self.settings.base_url + path, target=target, headers=headers, body=body
         )
@@ -313,12 +321,12 @@ class ReferenceClient(ReplacingClient, VenueClient):
     async def _pages(self, name: str, **query: Any) -> list[Any]:
         """Read a listing to its end, which is the page that names no next one."""
         rows: list[Any] = []
-        cursor, more = None, True
-        while more:
-            reply = await self._get(f"/v1/{name}", **query, cursor=cursor)
-            rows += rows_of(reply, name)
-            cursor, more = reply["next"], reply["next"] is not None
-        return rows
+        cursor = None
+        while True:
+            page, cursor = page_of(await self._get(f"/v1/{name}", **query, cursor=cursor), name)
+            rows += page
+            if cursor is None:
+                return rows
 
     def _heeded(self, response: httpx.Response) -> httpx.Response:
         """Tell the limiter what a reply says of the allowance that is left."""
@@ -331,12 +339,12 @@ class ReferenceClient(ReplacingClient, VenueClient):
     async def _server_time(self) -> datetime:
         """Ask for the venue's time, and learn how far ours is from it."""
         sent = self.clock.now()
-        server = moment((await self._get("/v1/time"))["time"])
+        server = meant(await self._get("/v1/time"), time_in)
         self.skew.observe(sent=sent, received=self.clock.now(), server=server, resolution=0.001)
         return server
 
     def _cost_of(self, request: httpx.Request) -> Mapping[str, float]:
         return self.cost(request.method, None)
 
-    def _venue_time(self, ours: datetime | None) -> datetime | None:
-        return None if ours is None else ours + self.skew.offset
+    def _venue_time(self, ours: datetime) -> datetime:
+        return ours + self.skew.offset

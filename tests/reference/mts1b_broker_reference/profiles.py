@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mts1b_brokers_core.execution.port import TokenRule, VenueProfile
 from mts1b_brokers_core.foundation import ConfigurationError
+from mts1b_brokers_core.platform.ratelimit import Limit
 
 #: The name of the one limit that there may be: requests of a login.
 LIMIT = "requests"
@@ -56,8 +57,8 @@ PROFILES |= {
 }
 
 
-def profile_named(name: str, *, limited: bool = True) -> VenueProfile:
-    """Return a profile, without its limits where they aren't to be kept. Raises `ConfigurationError`."""
+def profile_named(name: str, requests_per_second: int | None = None) -> VenueProfile:
+    """Return a profile, with its limit where there is one. Raises `ConfigurationError`."""
     profile = PROFILES.get(name)
     if profile is None:
         raise ConfigurationError(
@@ -65,4 +66,6 @@ def profile_named(name: str, *, limited: bool = True) -> VenueProfile:
             choices=tuple(PROFILES),
             next_step=f"choose among {', '.join(PROFILES)}",
         )
-    return profile if limited else replace(profile, limits=())
+    if requests_per_second is None:
+        return profile
+    return replace(profile, limits=(Limit(LIMIT, "token_bucket", requests_per_second, per=1.0),))

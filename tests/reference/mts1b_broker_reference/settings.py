@@ -25,4 +25,8 @@ class ReferenceSettings(BrokerSettings):
         "native_dedupe", description="Which kind of venue this is: the name of a set of properties."
     )
     timeout: float = Field(20.0, gt=0, description="Seconds until an unanswered request is given up.")
-    limits: bool = Field(True, description="Keep to the venue's request limits by waiting.")
+    requests_per_second: int | None = Field(
+        None,
+        gt=0,
+        description="How many requests the venue allows, where it has a limit; we wait to keep it.",
+    )

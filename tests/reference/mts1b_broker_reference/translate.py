@@ -35,9 +35,9 @@ from mts1b_brokers_core.foundation import (
     FeeStatus,
     FillKind,
     Instrument,
-    InvalidInput,
     Liquidity,
     Money,
+    NaiveDatetime,
     OrderStatus,
     OrderType,
     Position,
@@ -138,13 +138,15 @@ def moment(text: str) -> datetime:
     """Read a time; one without a zone is refused."""
     time = datetime.fromisoformat(text)
     if time.tzinfo is None:
-        raise InvalidInput(f"the time {text} has no zone.")
+        raise NaiveDatetime(f"got {text} without a time zone, expected an aware time.")
     return time.astimezone(UTC)
 
 
 def text_of(value: str | int | Decimal | datetime) -> str:
     """Write a value as the venue does."""
     if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise NaiveDatetime(f"got {value.isoformat()} without a time zone, expected an aware time.")
         return value.astimezone(UTC).isoformat(timespec="microseconds")
     return plain(value) if isinstance(value, Decimal) else str(value)
 
@@ -194,6 +196,21 @@ def view_of(row: ReferenceOrder) -> OrderView:
         updated=moment(row["updated"]),
         replaced_by=row["replaced_by"],
     )
+
+
+def view_in(reply: Mapping[str, Any]) -> OrderView:
+    """Show the order that a reply is about."""
+    return view_of(reply["order"])
+
+
+def time_in(reply: Mapping[str, Any]) -> datetime:
+    """Return the time that a reply tells."""
+    return moment(reply["time"])
+
+
+def session_in(reply: Mapping[str, Any]) -> str:
+    """Return the session that a reply opens."""
+    return str(reply["session"])
 
 
 def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
@@ -319,7 +336,7 @@ def _optional(value: Decimal | datetime | None) -> str | None:
 def placed(status: int, reply: Any) -> PlaceResult:
     """Say what the answer to a new order, or to a change, means."""
     if status in (200, 201):
-        view = translated(reply, _order_in)
+        view = translated(reply, view_in)
         return Unknown(view.cause) if isinstance(view, Unreadable) else Ack(view.ref, view)
     code, words = error_of(reply)
     if status in (401, 403) or code in NOT_PLACED:
@@ -337,10 +354,6 @@ def canceled(status: int, reply: Any) -> CancelResult:
     if status == 404:
         return NoSuch()
     if code == "final":
-        view = translated(reply, _order_in)
+        view = translated(reply, view_in)
         return Final(None if isinstance(view, Unreadable) else view)
     return Refused(words) if status in (401, 403, 422) else Unknown(f"{status} {code}: {words}")
-
-
-def _order_in(reply: Mapping[str, Any]) -> OrderView:
-    return view_of(reply["order"])

@@ -169,3 +169,14 @@ def rows_of(reply: Any, name: str) -> list[Any]:
     if not isinstance(rows, list):
         raise UnreadableReply(f"the reply has no list of {name}.", words=f"{reply!r:.300}")
     return rows
+
+
+def page_of(reply: Any, name: str) -> tuple[list[Any], str | None]:
+    """Return a page's rows and the cursor of the next, None on the last. Raises `UnreadableReply`.
+
+    A reply without that mark may be cut short: it doesn't count as the last page.
+    """
+    rows = rows_of(reply, name)
+    if "next" not in reply:
+        raise UnreadableReply(f"the list of {name} has no end mark.", words=f"{reply!r:.300}")
+    return rows, reply["next"]
