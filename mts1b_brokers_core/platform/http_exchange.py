@@ -70,7 +70,9 @@ class WholeReply(httpx.Response):
             request=request,
             extensions={"http_version": b"HTTP/1.1"},
         )
-        self._whole = super().read() if "content-encoding" in self.headers else reply.body
+        names = {name.lower() for name, _ in reply.headers}
+        self.sets_cookies = b"set-cookie" in names
+        self._whole = super().read() if b"content-encoding" in names else reply.body
 
     @property
     def content(self) -> bytes:
@@ -90,7 +92,7 @@ class _Jar(httpx.Cookies):
     """Cookies that cost nothing where a reply sets none."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
-        if "set-cookie" in response.headers:
+        if getattr(response, "sets_cookies", True):
             super().extract_cookies(response)
 
 
@@ -314,9 +316,31 @@ class VenueHttp(httpx.AsyncClient):
         self._limiter = limiter
         self._cost = cost
 
-    def build_request(self, method: str, url: httpx.URL | str, **options: Any) -> httpx.Request:
-        """Build as httpx does, with the addresses last used at hand."""
-        return super().build_request(method, self._joined(url) if isinstance(url, str) else url, **options)
+    def build_request(
+        self, method: str, url: httpx.URL | str, *, content: Any = None, headers: Any = None, **options: Any
+    ) -> httpx.Request:
+        """Build as httpx does, and bytes with headers, as signed requests are, at a third of the cost."""
+        address = self._joined(url) if isinstance(url, str) else url
+        fancy = any(options.get(name) is not None for name in ("params", "cookies", "json", "data", "files"))
+        if fancy or not isinstance(content, bytes) or self.cookies or self.params or address.is_relative_url:
+            return super().build_request(method, address, content=content, headers=headers, **options)
+        pairs = httpx.Headers(headers).raw
+        given = {name.lower() for name, _ in pairs}
+        pairs = [pair for pair in self.headers.raw if pair[0].lower() not in given] + pairs
+        if b"host" not in given:
+            pairs.insert(0, (b"Host", address.netloc))
+        if not given & {b"content-length", b"transfer-encoding"}:
+            pairs.append((b"Content-Length", b"%d" % len(content)))
+        extensions = dict(options.get("extensions") or {})
+        if "timeout" not in extensions:
+            timeout = options.get("timeout", httpx.USE_CLIENT_DEFAULT)
+            chosen = self.timeout if timeout is httpx.USE_CLIENT_DEFAULT else httpx.Timeout(timeout)
+            extensions["timeout"] = chosen.as_dict()
+        request = httpx.Request(
+            method, address, headers=pairs, stream=httpx.ByteStream(content), extensions=extensions
+        )
+        request.read()
+        return request
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """Send as httpx does; GET and HEAD are repeated as `http_client` says."""

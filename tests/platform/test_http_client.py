@@ -232,6 +232,31 @@ async def test_addresses_are_joined_as_httpx_joins_them() -> None:
 
 
 @pytest.mark.parametrize(
+    "options",
+    [
+        {"content": b"{}"},
+        {"content": b"{}", "headers": {"X-Key": "k", "ACCEPT": "a/b", "host": "other"}},
+        {"content": b"", "headers": [("A", "1"), ("a", "2"), ("Content-Length", "0")]},
+        {"content": b"{}", "timeout": 3.0, "extensions": {"x": 1}},
+        {"content": b"{}", "timeout": None},
+        {"content": b"{}", "params": {"a": "b"}},
+        {"content": b"{}", "cookies": {"a": "b"}},
+        {"content": "text"},
+        {"json": {"a": 1}},
+        {"data": {"a": "1"}},
+        {},
+    ],
+)
+async def test_requests_are_built_as_httpx_builds_them(options: dict[str, Any]) -> None:
+    theirs = httpx.AsyncClient(base_url="http://h:1/v1", timeout=20.0)
+    async with http_client("toy", base_url="http://h:1/v1") as ours, theirs:
+        built, expected = (each.build_request("POST", "/x", **options) for each in (ours, theirs))
+    assert (built.method, built.url, built.content) == (expected.method, expected.url, expected.content)
+    assert sorted(built.headers.multi_items()) == sorted(expected.headers.multi_items())
+    assert built.extensions == expected.extensions
+
+
+@pytest.mark.parametrize(
     ("code", "error"),
     [
         (401, AuthenticationError), (403, PermissionDenied), (429, RateLimited), (500, VenueUnavailable),
