@@ -76,7 +76,8 @@ class Cancellation:
         record = await self._resolver.resolve_once(noted or record)
         if record.state in (State.UNKNOWN, State.SENDING):
             self._resolver.follow(record.key)
-        if record.state is State.CONFIRMED:
+        undecided = record.state is State.UNKNOWN and record.order.broker_order_id
+        if record.state is State.CONFIRMED or undecided:
             return await self._known(record.order)
         if record.state in (State.NOT_PLACED, State.REJECTED):
             return False

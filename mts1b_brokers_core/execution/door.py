@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -72,6 +73,10 @@ async def sent(write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:
         return NotPlaced(error.message, retry_after=_AFTER_NO_CONNECTION)
     except ConnectionRefusedError as error:
         return NotPlaced(f"no connection was made: {error}", retry_after=_AFTER_NO_CONNECTION)
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        return Unknown(f"what waited for the answer was cut off: {error}")
     # In all other cases bytes may have left: unknown, never "no".
     except Exception as error:  # noqa: BLE001
         return Unknown(f"{type(error).__name__}: {error}")

@@ -32,6 +32,9 @@ def answered(record: Record, ticket: Ticket, result: PlaceResult, reopens: froze
         view = result.echo or OrderView(result.ref, OrderStatus.NEW)
         if view.ref.broker_order_id is None:
             view = replace(view, ref=result.ref)
+        known, name = order.broker_order_ids, view.ref.broker_order_id
+        if known and name not in known:  # an earlier attempt's order was seen while this one was sent
+            return replace(record, state=State.DUPLICATE, order=order.evolve(broker_order_ids=(*known, name)))
         return replace(record, state=state, order=apply(order, unfilled(view), reopens=reopens))
     if isinstance(result, Rejected):
         order = order.evolve(status=OrderStatus.REJECTED, reason=result.reason)

@@ -17,7 +17,7 @@ from . import journal, port
 from .eventlog import Appender
 from .journal import Attempt, Name, Record, State
 from .login import Login
-from .verdict import Asked, Verdict, after, by_hand, verdict
+from .verdict import Asked, Verdict, after, by_hand, state_of, verdict
 from .writing import bind_children, write_record
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
@@ -32,7 +32,6 @@ class Resolver:
     def __init__(self, login: Login, run: Run) -> None:
         self._login = login
         self._run = run
-        self._began = login.clock.monotonic()
         self._sent: dict[tuple[str, int], float] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
 
@@ -45,6 +44,13 @@ class Resolver:
     def answered(self, key: str, attempt: int) -> None:
         """Forget when an attempt went out: its answer came."""
         self._sent.pop((key, attempt), None)
+
+    def take_over(self) -> None:
+        """Go on asking about every open question that no other living process asks about."""
+        for record in self._login.journal.read(journal.unsettled, _ASKABLE):
+            owner = self._login.attempts(record.key)[-1].owner
+            if owner == self._login.owner.name or self._login.owner.is_dead(owner):
+                self.follow(record.key)
 
     def follow(self, key: str) -> asyncio.Task[None]:
         """Go on asking about a key that was asked about just now, in a task of the broker's."""
@@ -65,26 +71,31 @@ class Resolver:
             async with self._login.clock.timeout(seconds or None):
                 record = await self.resolve_once(record, abandoned=abandoned)
                 if record.state in _ASKABLE and seconds != 0:
-                    await asyncio.wait([self.follow(record.key)])
+                    await asyncio.wait([following := self.follow(record.key)])
+                    if following.cancelled():  # the broker closes
+                        return record
         record = self._login.record(record.key) or record
         if record.state in _ASKABLE:
             self.follow(record.key)
         return record
 
     async def _until_resolved(self, key: str) -> None:
-        wait = _FIRST_WAIT
+        clock, log, wait = self._login.clock, self._login.log, _FIRST_WAIT
+        due = clock.monotonic() + wait
         while True:
-            await self._login.clock.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
-            record = self._login.record(key)
+            bell, record = log.bell, self._login.record(key)
             if record is None or record.state not in _ASKABLE:
                 return
             try:
-                record = await self.resolve_once(record)
-            except errors.StateError as error:  # a verdict that can't be written is none
-                self._login.log.observed(EventKind.UNREADABLE, f"the verdict on {key}: {error}")
-            if record.state not in _ASKABLE:
-                return
+                async with clock.timeout(due - clock.monotonic()):
+                    await bell.wait()  # whatever is written may be the answer
+            except TimeoutError:
+                try:
+                    await self.resolve_once(record)
+                except errors.StateError as error:  # a verdict that can't be written is none
+                    log.observed(EventKind.UNREADABLE, f"the verdict on {key}: {error}")
+                wait = min(wait * 2, _LONGEST_WAIT)
+                due = clock.monotonic() + wait
 
     # --- one look -------------------------------------------------------------------------------
 
@@ -119,9 +130,9 @@ class Resolver:
         except Exception as error:  # noqa: BLE001
             found = port.Inconclusive(f"{type(error).__name__}: {error}")
         coverage = None if isinstance(found, port.Inconclusive) else found.coverage
-        if coverage is not None and coverage.as_of is not None:
+        if coverage is not None and (shown := coverage.as_of or coverage.until) is not None:
             # What it shows may be older than the asking: an answer from a cache.
-            asked = replace(asked, age=asked.age - max(0.0, (asked_at - coverage.as_of).total_seconds()))
+            asked = replace(asked, age=asked.age - max(0.0, (asked_at - shown).total_seconds()))
         settled, told = await self._login.log.transact(
             lambda log: self._write(log, attempt, ticket, found, asked)
         )
@@ -132,27 +143,19 @@ class Resolver:
         return settled
 
     def _asked(self, attempt: Attempt) -> Asked:
-        """Say how long ago an attempt went out; one of another life of this process counts from our start.
+        """Say how long ago an attempt went out; one that isn't of ours counts from our first look.
 
         The wall clock may have been stepped since; a clock that never steps is all that proves an absence.
         """
-        profile, skew = self._login.port.profile, self._login.skew
-        sent = self._sent.get((attempt.key, attempt.n))
-        if sent is None:
-            sent = self._sent.setdefault((attempt.key, attempt.n), self._first_known(attempt))
-        window = None
+        clock, skew = self._login.clock, self._login.skew
+        now, window = clock.monotonic(), None
+        age = now - self._sent.setdefault((attempt.key, attempt.n), now)
         if attempt.not_after_ns is not None:
             window = (attempt.not_after_ns - attempt.t0_ns) / 1e9
-        margin = profile.visibility + profile.clock_uncertainty
+        slack = self._login.port.profile.clock_uncertainty
         if skew.known:
-            margin += abs(skew.offset.total_seconds()) + skew.uncertainty
-        return Asked(self._login.clock.monotonic() - sent, margin, window)
-
-    def _first_known(self, attempt: Attempt) -> float:
-        """Return the earliest moment at which an attempt not of ours is sure to have gone out."""
-        now = self._login.clock.monotonic()
-        since = (self._login.clock.now_ns() - attempt.t0_ns) / 1e9
-        return max(self._began, now - since) if since >= 0 else now
+            slack += abs(skew.offset.total_seconds()) + skew.uncertainty
+        return Asked(age, max(age, (clock.now_ns() - attempt.t0_ns) / 1e9), slack, window)
 
     async def catch_up(self, record: Record, view: port.OrderView) -> Record:
         """Log the executions behind a view, then the view itself, so that its status follows its fills.
@@ -182,18 +185,15 @@ class Resolver:
         if not open_question or latest.n != attempt.n:
             return record, None  # settled, or tried again, while we asked
 
-        attempt_account = record.account_id
-
         def taken(view: port.OrderView) -> bool:
-            holder = journal.at_venue(
-                log.connection, attempt_account, port.OrderRef(view.ref.broker_order_id)
-            )
+            ref = port.OrderRef(view.ref.broker_order_id)
+            holder = journal.at_venue(log.connection, ticket.account_id, ref)
             return holder is not None and holder.key != attempt.key
 
         told = verdict(ticket, found, asked, self._login.port.profile, taken)
-        if record.state is State.NOT_PLACED and told.state in (State.NOT_PLACED, State.UNKNOWN):
+        if record.state is State.NOT_PLACED and not told.ids:
             return record, None  # still absent
-        order = after(record.order, told)
+        order = after(record.order, told).evolve(submitted_at=ticket.t0)
         journal.finish_attempt(log.connection, attempt.key, attempt.n, str(told.state), told.evidence)
         if record.state is State.NOT_PLACED:
             log.event(EventKind.LATE, order, told.evidence)
@@ -201,6 +201,8 @@ class Resolver:
         record = write_record(log, record, now)
         if told.state is State.DUPLICATE:
             log.event(EventKind.DUPLICATE, order, told.evidence)
+        if told.state is State.AMBIGUOUS:
+            log.event(EventKind.STATUS, order, f"ambiguous: {told.evidence}")
         if told.state is State.CONFIRMED and told.view is not None and order.attached:
             bind_children(log, record, [port.OrderRef(child) for child in told.view.children])
         return record, told
@@ -217,25 +219,24 @@ class Resolver:
         def work(log: Appender) -> Record:
             was = journal.get(log.connection, record.key)
             assert was is not None
-            if was.state not in _SETTLED_BY_HAND:
-                raise errors.OrderError(
-                    f"the key {was.key!r} is no open question: it is {was.state}.",
-                    order=was.order,
-                    next_step="nothing: see outcome(key)",
-                )
+            latest = journal.attempts(log.connection, was.key, kind="new")[-1]
             holder = broker_order_id and journal.named(
                 log.connection, was.account_id, broker_order_id, Name.VENUE
             )
-            if holder and holder.key != was.key:
-                raise errors.OrderError(
-                    f"{broker_order_id} is the order of the key {holder.key!r}.",
-                    order=was.order,
-                    next_step="name another of the venue's orders, or none",
-                )
-            state = State.NOT_PLACED if view is None else State.CONFIRMED
+            why, cure = "", "name another of the venue's orders, or none"
+            if was.state not in _SETTLED_BY_HAND:
+                why, cure = f"{was.key!r} is no open question: it is {was.state}.", "see outcome(key)"
+            elif was.state is State.SENDING and not self._login.owner.is_dead(latest.owner):
+                why, cure = f"{was.key!r} is being sent.", "wait for its outcome"
+            elif holder and holder.key != was.key:
+                why = f"{broker_order_id} is the order of the key {holder.key!r}."
+            elif view is None and was.order.filled_quantity:
+                why, cure = f"{was.key!r} has filled: it is at the venue.", "name the order it is"
+            if why:
+                raise errors.OrderError(why, order=was.order, next_step=cure)
+            state = State.NOT_PLACED if view is None else state_of(view)
             told = "not at the venue" if view is None else str(broker_order_id)
             order = by_hand(was.order, view)
-            latest = journal.attempts(log.connection, was.key, kind="new")[-1]
             journal.finish_attempt(log.connection, was.key, latest.n, str(state), f"by hand: {told}")
             certainty = "probable" if view is None else None
             now = replace(was, order=order, state=state, certainty=certainty, words=f"by hand: {told}")
@@ -247,7 +248,8 @@ class Resolver:
         return now if view is None else await self.catch_up(now, view)
 
     async def _named(self, record: Record, broker_order_id: str) -> port.OrderView:
-        listing = await self._login.port.read([port.OrderRef(broker_order_id)])
+        with prioritised(Priority.RESOLVER):
+            listing = await self._login.port.read([port.OrderRef(broker_order_id)])
         if not listing.rows:
             raise errors.OrderNotFound(
                 f"the venue knows no order {broker_order_id}.",

@@ -94,7 +94,9 @@ class Submission:
 
     def stored(self, key: str) -> Record | None:
         """Return what is known of a key."""
-        return self._unwritten.get(key) or self._login.record(key)
+        record = self._login.record(key)
+        unknown_there = record is None or record.state is State.SENDING
+        return self._unwritten.get(key, record) if unknown_there else record
 
     async def _door(self, order: Order, mark: str, accept_risk: bool) -> Order:
         record = self.stored(order.idempotency_key)
@@ -294,6 +296,8 @@ class Submission:
             cause = meaning_of(result)[1]
             journal.finish_attempt(log.connection, was.key, ticket.attempt, str(now.state), cause)
             now = write_record(log, was, now)
+            if now.state is State.DUPLICATE is not was.state:
+                log.event(EventKind.DUPLICATE, now.order, "an earlier attempt arrived as well")
             if isinstance(result, Ack) and now.order.attached:
                 bind_children(log, now, result.children)
             return now
@@ -320,7 +324,7 @@ class Submission:
             words = record.words or ""
             raise errors.OrderRejected(
                 f"the venue refused the order: {words or record.reason}.",
-                reason=record.reason or "other",
+                reason=record.reason or order.reason or "other",
                 words=words,
                 order=order,
                 next_step="change the order and submit it under a new key",
@@ -348,7 +352,7 @@ class Submission:
         )
 
     async def _resolved(self, record: Record) -> Order:
-        return self.answer(await self._resolver.wait(record, None))
+        return self.answer(await self._resolver.wait(self.stored(record.key) or record, None))
 
 
 _UNKNOWN_WORDS = {

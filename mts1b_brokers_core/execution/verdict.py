@@ -26,14 +26,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """When a look-up was made: seconds since the attempt by a clock that never steps.
+    """When a look-up was made, in seconds since the attempt: at least `age`, at most `oldest`.
 
-    `margin` is what visibility and the clocks may add, `window` the seconds after which the venue itself
-    refuses the request, None where it never does.
+    `slack` is what the venue's clock and ours may be apart, `window` the seconds after which the venue
+    itself refuses the request, None where it never does.
     """
 
     age: float
-    margin: float
+    oldest: float
+    slack: float
     window: float | None = None
 
 
@@ -47,30 +48,32 @@ def verdict(
     """Say what a look-up means; `taken` tells the orders that are known to be another key's."""
     if isinstance(found, port.Inconclusive):
         return Verdict(State.UNKNOWN, f"inconclusive: {found.why}")
-    if isinstance(found, port.Absent):
-        return _absence(found.coverage, asked, profile)
-    fitting = [view for view in found.views if _fits(ticket, view, profile) and not taken(view)]
-    if fitting:
-        return _sight(ticket, fitting)
+    if isinstance(found, port.Found):
+        # Several sources may each show the same order.
+        views = {view.ref.broker_order_id: view for view in found.views if not taken(view)}
+        fitting = _candidates(ticket, list(views.values()), timedelta(seconds=asked.slack))
+        if fitting:
+            return _sight(ticket, fitting)
     if found.coverage is None:
         return Verdict(State.UNKNOWN, "the look-up showed only other orders, and not what it covers")
-    return _absence(found.coverage, asked, profile)
+    return _absence(ticket, found.coverage, asked, profile)
 
 
-def _fits(ticket: port.Ticket, view: port.OrderView, profile: port.VenueProfile) -> bool:
-    """Tell whether a venue order may be the ticket's: by token, or by terms and age where there is none."""
-    if ticket.token is not None:
-        return view.ref.token in (None, ticket.token)
-    slack = timedelta(seconds=profile.clock_uncertainty)
-    if view.created is not None and view.created < ticket.t0 - slack:
-        return False
-    return view.terms.contradicts(ticket.order) is None
+def _candidates(ticket: port.Ticket, views: list[port.OrderView], slack: timedelta) -> list[port.OrderView]:
+    """Return the orders that may be the ticket's: by token, or by terms and age of those that show none."""
+    named = [view for view in views if ticket.token and view.ref.token == ticket.token]
+    return named or [
+        view for view in views
+        if (ticket.token is None or view.ref.token is None)
+        and (view.created is None or view.created >= ticket.t0 - slack)
+        and view.terms.contradicts(ticket.order) is None
+    ]  # fmt: skip
 
 
 def _sight(ticket: port.Ticket, views: list[port.OrderView]) -> Verdict:
     ids = tuple(view.ref.broker_order_id for view in views if view.ref.broker_order_id)
     if len(views) > 1:
-        state = State.DUPLICATE if ticket.token else State.AMBIGUOUS
+        state = State.DUPLICATE if views[0].ref.token and ticket.token else State.AMBIGUOUS
         return Verdict(state, f"several found: {', '.join(ids)}", ids=ids)
     view = views[0]
     name, difference = view.ref.broker_order_id, view.terms.contradicts(ticket.order)
@@ -79,23 +82,29 @@ def _sight(ticket: port.Ticket, views: list[port.OrderView]) -> Verdict:
     if not view.decided:
         evidence = f"found as {name}, not decided by the venue: {view.raw_status}"
         return Verdict(State.UNKNOWN, evidence, view=view, ids=ids)
-    state = State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
-    return Verdict(state, f"found as {name}: {view.status}", view=view, ids=ids)
+    return Verdict(state_of(view), f"found as {name}: {view.status}", view=view, ids=ids)
 
 
-def _absence(coverage: port.Coverage, asked: Asked, profile: port.VenueProfile) -> Verdict:
-    where = ", ".join(coverage.sources)
-    if not coverage.complete:
+def state_of(view: port.OrderView) -> State:
+    """Return the state of a key whose order the venue has decided about."""
+    return State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
+
+
+def _absence(
+    ticket: port.Ticket, coverage: port.Coverage, asked: Asked, profile: port.VenueProfile
+) -> Verdict:
+    where, margin = ", ".join(coverage.sources), profile.visibility + asked.slack
+    if not coverage.complete or (coverage.since is not None and coverage.since > ticket.t0):
         return Verdict(State.UNKNOWN, f"not found, but {where} was not read completely")
     if profile.token.dedupes and profile.token.unique == "forever":
         return Verdict(State.NOT_PLACED, f"not in {where}; the venue dedupes the token", "proven")
-    if profile.lookup_window is not None and asked.age > profile.lookup_window:
+    if profile.lookup_window is not None and asked.oldest > profile.lookup_window:
         return Verdict(State.UNKNOWN, f"not in {where}, which reach back {profile.lookup_window:.0f} s only")
     if asked.window is not None:
-        if asked.age < asked.window + asked.margin:
+        if asked.age < asked.window + margin:
             return Verdict(State.UNKNOWN, f"not in {where} yet; the venue may still take it")
         return Verdict(State.NOT_PLACED, f"not in {where} after the venue stopped taking it", "proven")
-    if asked.age < asked.margin:
+    if asked.age < margin:
         return Verdict(State.UNKNOWN, f"not in {where} yet")
     return Verdict(State.NOT_PLACED, f"not in {where}; it could still arrive", "probable")
 
@@ -106,15 +115,20 @@ def after(order: Order, told: Verdict) -> Order:
         return order.evolve(broker_order_ids=told.ids, broker_order_id=told.ids[0] if told.ids else None)
     if told.view is not None:
         return apply(order, unfilled(told.view))
-    if told.certainty == "proven":
-        return order.evolve(status=None, raw_status=None)
+    if told.state is State.NOT_PLACED:
+        return absent(order, None if told.certainty == "proven" else OrderStatus.UNKNOWN)
     return order.evolve(status=OrderStatus.UNKNOWN, raw_status=None)
+
+
+def absent(order: Order, status: OrderStatus | None = None) -> Order:
+    """Return the order as one the venue doesn't have: an id shown while it was undecided is none of it."""
+    return order.evolve(status=status, raw_status=None, broker_order_id=None, broker_order_ids=())
 
 
 def by_hand(order: Order, view: port.OrderView | None) -> Order:
     """Return the order as a person's word leaves it: it is that venue order, or it isn't there."""
     if view is None:
-        return order.evolve(status=None, raw_status=None)
+        return absent(order)
     name = view.ref.broker_order_id
     ids = order.broker_order_ids if name in order.broker_order_ids else (*order.broker_order_ids, str(name))
     bound = order.evolve(broker_order_id=name, broker_order_ids=ids)
