@@ -21,8 +21,8 @@ PEERS = ["websockets", "aiohttp"]
 BUDGETS = [
     ("batches()", "picows", 0.4),
     ("batches() + msgspec", "picows + msgspec", 0.5),
-    ("batches()", "websockets", 1.5),
-    ("batches()", "aiohttp", 1.5),
+    ("batches()", "websockets", 2.0),
+    ("batches()", "aiohttp", 1.0),
 ]
 
 
