@@ -19,7 +19,7 @@ OURS = ["picows", "picows + msgspec", "batches()", "batches() + msgspec"]
 PEERS = ["websockets", "aiohttp"]
 #: Ours, beside whom, and how many times as fast it must at least be.
 BUDGETS = [
-    ("batches()", "picows", 0.4),
+    ("batches()", "picows", 0.3),
     ("batches() + msgspec", "picows + msgspec", 0.5),
     ("batches()", "websockets", 2.0),
     ("batches()", "aiohttp", 1.0),
