@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import fields
+from dataclasses import fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -12,19 +12,22 @@ from mts1b_broker_reference import profiles
 from mts1b_broker_reference.client import ReferenceClient
 
 from mts1b_brokers_core import (
+    AuthenticationError,
     BrokerFailed,
     ConfigurationError,
     Fill,
     Order,
     OrderChanges,
+    OrderNotFound,
     OrderNotPlaced,
     OrderRejected,
     OrderStatus,
     Side,
+    TimeInForce,
 )
 from mts1b_brokers_core.execution.port import Guarantee, VenueProfile
 from mts1b_brokers_core.platform.recorder import read_recording
-from mts1b_simulator.reference import PROFILES
+from mts1b_simulator.reference import PROFILES, ReferenceServer, VenueLimit
 from mts1b_simulator.wire import faults
 
 
@@ -214,6 +217,91 @@ async def test_venue_time_and_reads(native: Any) -> None:
         assert [row.order_id for row in (*first.rows, *rest.rows)] == [order.order_id for order in orders]
         assert rest.cursor is None
         assert (await broker.get_order(orders[0].order_id)).broker_order_id == orders[0].broker_order_id
+
+
+async def test_a_bust_and_a_correction_keep_the_sum_right(start: Any) -> None:
+    async with start("late_fees_corrections") as venue, venue.broker() as broker:
+        order = await broker.submit(resting())
+        books = venue.server.venue
+        first, second = (books.fill(order.broker_order_id, quantity) for quantity in ("0.1", "0.2"))
+        books.bust(first.id)
+        books.correct(second.id, quantity="0.15")
+        fills = await fills_of(broker, 5)
+        assert sum(fill.quantity for fill in fills) == Decimal("0.15")
+        assert [fill.kind for fill in fills] == ["trade", "trade", "bust", "bust", "trade"]
+
+
+async def test_an_order_past_its_deadline_is_refused_by_the_venue_and_proven_absent(start: Any) -> None:
+    async with start("while_open_deadline") as venue, venue.broker(resend_within=0.5) as broker:
+        broker.profile = replace(broker.profile, not_after_seconds=0.2)
+        assert broker.guarantee is Guarantee.RESOLVER_PROVEN
+        venue.server.faults.when(faults.Delay(0.4), "POST /v1/orders")
+        with pytest.raises(OrderNotPlaced) as error:
+            await broker.submit(resting())
+        assert error.value.certainty == "proven"
+        assert venue.orders() == []
+
+
+@pytest.mark.parametrize("ahead", [-60.0, 60.0])
+async def test_a_lost_reply_is_found_whatever_our_clock_says(native: Any, ahead: float) -> None:
+    native.server.shift_clock(ahead)
+    native.server.faults.next(faults.Garbage(), "POST /v1/orders")
+    async with native.broker() as broker:
+        order = await broker.submit(resting())
+        assert [held.id for held in native.orders()] == [order.broker_order_id]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [faults.ErrorAfter(), faults.Truncated(), faults.Status429(0.05), faults.ErrorBefore()],
+    ids=lambda fault: fault.kind,
+)
+async def test_whatever_is_answered_there_is_one_order(native: Any, fault: Any) -> None:
+    native.server.faults.next(fault, "POST /v1/orders")
+    async with native.broker() as broker:
+        order = await broker.submit(resting())
+        assert [held.id for held in native.orders()] == [order.broker_order_id]
+
+
+async def test_a_cancel_whose_reply_is_lost_is_answered_by_reading(native: Any) -> None:
+    async with native.broker() as broker:
+        order = await broker.submit(resting())
+        native.server.faults.next(faults.DropReply(), "DELETE /v1/orders")
+        assert await broker.cancel(order.order_id) is True
+        with pytest.raises(OrderNotFound):
+            await broker.cancel("../accounts")
+
+
+async def test_a_change_that_is_not_offered_is_refused_with_nothing_sent(native: Any) -> None:
+    async with native.broker() as broker:
+        order = await broker.submit(resting())
+        with pytest.raises(OrderRejected, match="time_in_force"):
+            await broker.replace(order.order_id, OrderChanges(time_in_force=TimeInForce.DAY))
+        assert native.orders()[0].terms.time_in_force is TimeInForce.GTC
+
+
+async def test_a_limit_is_kept_by_waiting(native: Any) -> None:
+    path = native.journal.with_name("recording.jsonl")
+    limited = replace(PROFILES["native_dedupe"], limit=VenueLimit(40, 1.0))
+    server = ReferenceServer(limited)
+    await server.start()
+    native.server, idle = server, native.server
+    try:
+        async with native.broker(profile="native_dedupe", requests_per_second=40, record=path) as broker:
+            await asyncio.gather(*(broker.get_quote("BTC-USD") for _ in range(60)))
+        statuses = [frame.head.get("status") for frame in read_recording(path) if frame.kind == "response"]
+        assert statuses.count("200") >= 60
+        assert "429" not in statuses
+    finally:
+        await server.stop()
+        native.server = idle
+
+
+async def test_a_wrong_secret_is_said_when_it_is_opened(native: Any) -> None:
+    with pytest.raises(AuthenticationError) as error:
+        async with native.broker(api_secret="a-secret-of-somebody-else"):
+            pass
+    assert "somebody-else" not in str(error.value)
 
 
 async def test_a_recording_holds_the_traffic_and_no_secret(native: Any) -> None:
