@@ -109,11 +109,11 @@ class VaultSource(kept.Source):
 
         if self.idle:
             raise kept.CredentialError(f"{self.idle}.", next_step="set VAULT_ADDR, and VAULT_TOKEN or a role")
-        address, ca_file, target = self._environ["VAULT_ADDR"], self._environ.get("VAULT_CACERT"), _data(path)
+        address, target = self._environ["VAULT_ADDR"], _data(path)
         try:
             async with httpx.AsyncClient(
                 base_url=f"{address.rstrip('/')}/v1/", timeout=_TIMEOUT, trust_env=False,
-                verify=_trusting(ca_file) if ca_file else True,
+                verify=_trusted(address, self._environ.get("VAULT_CACERT")),
             ) as client:  # fmt: skip
                 await self._be_logged_in(client)
                 reply = await self._send(client, method, target, body)
@@ -192,10 +192,13 @@ def _data(path: str) -> str:
     return f"{quote(mount)}/data/{quote(rest)}"
 
 
-def _trusting(ca_file: str) -> Any:
+def _trusted(address: str, ca_file: str | None) -> Any:
+    """Return what vouches for the server; without TLS there is nothing to check, and nothing to load."""
+    if address.startswith("http://"):
+        return False
     import ssl
 
-    return ssl.create_default_context(cafile=ca_file)
+    return ssl.create_default_context(cafile=ca_file) if ca_file else True
 
 
 def _body(reply: httpx.Response) -> dict[str, Any]:

@@ -26,10 +26,11 @@ _REFERENCE = re.compile(r"vault:([^\s#]+)#([\w.-]+)")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """The settings given and the secrets found; `problem` says what is missing or wrong."""
+    """The settings given and the secrets found; `problem` says what is wrong, or that some are `missing`."""
 
     found: dict[Path_, Given] = field(repr=False)
     problem: BrokerError | None = None
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ async def seek(resolved: Resolved) -> Credentials:
         await search.ask()
     except BrokerError as error:
         return Credentials(search.found, error.located(broker=resolved.instance, operation="credentials"))
-    return Credentials(search.found)
+    needed = [name for name, is_needed in search.missing().items() if is_needed]
+    return Credentials(search.found, search.nothing(needed), True) if needed else Credentials(search.found)
 
 
 async def survey(resolved: Resolved) -> list[Finding]:
@@ -123,7 +125,7 @@ class _Search:
             self._take_mode(values, f"vault {place}")
 
     async def ask(self) -> None:
-        """Ask each place in its turn until nothing is missing. Raises `CredentialError`."""
+        """Ask each place in its turn until nothing is missing. Raises what keeps one from being asked."""
         missing = self.missing()
         if not missing:
             return
@@ -147,13 +149,12 @@ class _Search:
                 if not enough:
                     raise
                 _log.warning("%s: %s", where, error.message)
-        if any(missing.values()):
-            raise self._nothing([name for name, needed in missing.items() if needed])
 
     def _has_some(self) -> bool:
         return len(self.missing()) < len(secret_fields(self.resolved.model))
 
-    def _nothing(self, needed: list[str]) -> BrokerError:
+    def nothing(self, needed: list[str]) -> BrokerError:
+        """Return the error that says where what is needed was looked for."""
         from mts1b_brokers_core.platform.credentials import CredentialError
 
         instance, them = self.resolved.instance, "them" if len(needed) > 1 else "it"
@@ -161,8 +162,9 @@ class _Search:
         return CredentialError(
             f"{' and '.join(needed)} {'are' if len(needed) > 1 else 'is'} missing. Looked in: "
             f"{'; '.join([variables, self.resolved.place, *self.looked])}.",
+            broker=instance, operation="credentials",
             next_step=f"`mts mts1b-brokers credentials set {instance}` stores {them}; or set {variables}",
-        )
+        )  # fmt: skip
 
     def take(self, values: Mapping[str, str], where: str) -> None:
         """Take what is missing from what a place holds. Raises `UnknownSetting`, `CredentialError`."""

@@ -135,8 +135,9 @@ async def complete(request: Request) -> Resolved:
     resolved = resolve(request)
     sought = await resolved.credentials()
     resolved = replace(resolved, found=sought.found)
-    if sought.problem is not None:
+    if sought.missing:
         resolved.environment()  # where none was chosen, one that needs no credentials may be
+    if sought.problem is not None:
         raise sought.problem
     return resolved
 
