@@ -39,6 +39,7 @@ from mts1b_brokers_core.foundation import (
     Position,
     Quote,
     Services,
+    VenueError,
 )
 from mts1b_brokers_core.foundation.plugin import Connection
 from mts1b_brokers_core.platform.http import decode_json, http_client, raise_for, raw_request, send_raw
@@ -70,7 +71,7 @@ from .translate import (
     view_in,
     view_of,
 )
-from .wire import encoded, order_path, page_of, quoted, rows_of
+from .wire import encoded, order_path, page_of, quoted, rows_of, says_not_found
 
 #: How far before an attempt its order may be dated: what our clock and the venue's may differ by.
 _EARLIER = timedelta(seconds=10)
@@ -172,20 +173,22 @@ class ReferenceClient(ReplacingClient, VenueClient):
         return placed(*await self._command("PATCH", path, encoded(change_fields(ticket)), at=ticket.t0))
 
     async def find(self, ticket: Ticket) -> FindResult:
-        """List all orders since shortly before the attempt: core tells which of them is meant."""
-        seen = await self._orders(status="all", since=self._venue_time(ticket.t0) - _EARLIER)
+        """Ask for the orders of the token; without one, for all since shortly before the attempt."""
+        if ticket.token is None:
+            seen = await self._orders(status="all", since=self._venue_time(ticket.t0) - _EARLIER)
+        else:
+            reply = await self._order(OrderRef(token=ticket.token))
+            rows = [] if reply is None else rows_of(reply, "orders")
+            seen = listing(rows, view_of, Coverage(("orders by token",)))
         if seen.unreadable:
             return Inconclusive(seen.unreadable[0].cause)
         return Found(seen.rows, seen.coverage)
 
     async def read(self, refs: Sequence[OrderRef]) -> Listing[OrderView]:
         """Read orders by id; those the venue doesn't know are left out."""
-        rows = []
-        for ref in refs:
-            response = await self._http.get(order_path(ref.broker_order_id, ref.token))
-            if response.status_code != httpx.codes.NOT_FOUND:
-                rows.append(self._reply(response))
-        return listing(rows, view_in, Coverage(("orders by id",)))
+        replies = [await self._order(ref) for ref in refs]
+        known = [reply for reply in replies if reply is not None]
+        return listing(known, view_in, Coverage(("orders by id",)))
 
     async def open_orders(self, account_id: str) -> Listing[OrderView]:
         """List the orders the venue works."""
@@ -259,9 +262,10 @@ class ReferenceClient(ReplacingClient, VenueClient):
     async def get_account(self) -> Account:
         """Return the account with its balances."""
         with self.operation("get_account"):
-            accounts = (await self.accounts()).rows
-            account = next(row for row in accounts if row.account_id == self.account_id)
-            return account.evolve(balances=tuple(await self.get_balances()))
+            for account in (await self.accounts()).rows:
+                if account.account_id == self.account_id:
+                    return account.evolve(balances=tuple(await self.get_balances()))
+            raise VenueError("the venue doesn't list the account any more.")
 
     async def get_balances(self) -> list[Balance]:
         """Return total, available and held of each currency."""
@@ -305,6 +309,13 @@ class ReferenceClient(ReplacingClient, VenueClient):
         """Read something. Raises a `VenueError` where the venue answers with anything else."""
         given = {name: text_of(value) for name, value in query.items() if value is not None}
         return self._reply(await self._http.get(path, params=given))
+
+    async def _order(self, ref: OrderRef) -> Any | None:
+        """Read one order; None only where the venue itself says that there is none."""
+        response = await self._http.get(order_path(ref.broker_order_id, ref.token))
+        if response.status_code == httpx.codes.NOT_FOUND and says_not_found(decode_json(response.content)):
+            return None
+        return self._reply(response)
 
     def _reply(self, response: httpx.Response) -> Any:
         raise_for(self._heeded(response))

@@ -35,6 +35,7 @@ from mts1b_brokers_core.foundation import (
     FeeStatus,
     FillKind,
     Instrument,
+    InvalidInput,
     Liquidity,
     Money,
     NaiveDatetime,
@@ -59,6 +60,7 @@ from .wire import (
     ReferencePosition,
     ReferenceQuote,
     error_of,
+    says_not_found,
 )
 
 T = TypeVar("T")
@@ -151,8 +153,16 @@ def text_of(value: str | int | Decimal | datetime) -> str:
     return plain(value) if isinstance(value, Decimal) else str(value)
 
 
-def _decimal(text: str | None) -> Decimal | None:
-    return None if text is None else Decimal(text)
+def number(text: str) -> Decimal:
+    """Read a number; NaN and the infinities are none."""
+    value = Decimal(text)
+    if not value.is_finite():
+        raise InvalidInput(f"got {text}, expected a finite number.")
+    return value
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else number(text)
 
 
 def _money(rows: list[ReferenceMoney]) -> tuple[Money, ...]:
@@ -180,16 +190,16 @@ def view_of(row: ReferenceOrder) -> OrderView:
         terms=Terms(
             symbol=row["symbol"],
             side=Side(row["side"]),
-            quantity=_decimal(row["quantity"]),
-            quote_quantity=_decimal(row["quote_quantity"]),
+            quantity=_number(row["quantity"]),
+            quote_quantity=_number(row["quote_quantity"]),
             order_type=_known(OrderType, row["type"]),
-            limit_price=_decimal(row["limit_price"]),
-            stop_price=_decimal(row["stop_price"]),
+            limit_price=_number(row["limit_price"]),
+            stop_price=_number(row["stop_price"]),
             time_in_force=_known(TimeInForce, row["time_in_force"]),
         ),
         decided=decided,
-        cumulative_quantity=Decimal(row["filled_quantity"]),
-        average_price=_decimal(row["average_price"]),
+        cumulative_quantity=number(row["filled_quantity"]),
+        average_price=_number(row["average_price"]),
         cumulative_fees=None if row["fees"] is None else _money(row["fees"]),
         reason=REASONS.get(row["reason"] or "", row["reason"]),
         created=moment(row["created"]),
@@ -215,7 +225,7 @@ def session_in(reply: Mapping[str, Any]) -> str:
 
 def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
     """Report an execution; a bust is the trade it takes back, with a negative quantity."""
-    kind, quantity, fees = FillKind(row["kind"]), Decimal(row["quantity"]), row["fees"]
+    kind, quantity, fees = FillKind(row["kind"]), number(row["quantity"]), row["fees"]
     unknown_fee = FeeStatus.UNAVAILABLE if profile.fee_timing == "never" else FeeStatus.PENDING
     return Execution(
         fill_id=fill_id_of(row["id"], row["order_id"], profile),
@@ -223,7 +233,7 @@ def execution_of(row: ReferenceExecution, profile: VenueProfile) -> Execution:
         symbol=row["symbol"],
         side=Side(row["side"]),
         quantity=-abs(quantity) if kind is FillKind.BUST else quantity,
-        price=Decimal(row["price"]),
+        price=number(row["price"]),
         executed_at=moment(row["executed_at"]),
         fees=None if fees is None else _money(fees),
         fee_status=unknown_fee if fees is None else FeeStatus.FINAL,
@@ -351,7 +361,7 @@ def canceled(status: int, reply: Any) -> CancelResult:
     code, words = error_of(reply)
     if status == 202:
         return Taken()
-    if status == 404:
+    if status == 404 and says_not_found(reply):
         return NoSuch()
     if code == "final":
         view = translated(reply, view_in)

@@ -163,6 +163,11 @@ def error_of(reply: Any) -> tuple[str, str]:
     return "", f"{reply!r:.300}"
 
 
+def says_not_found(reply: Any) -> bool:
+    """Tell the venue's own "there is no such order" from a 404 of something in between."""
+    return error_of(reply)[0] == "not_found"
+
+
 def rows_of(reply: Any, name: str) -> list[Any]:
     """Return the rows of a listing. Raises `UnreadableReply` where the reply has none of that name."""
     rows = reply.get(name) if isinstance(reply, dict) else None

@@ -106,6 +106,8 @@ def test_every_final_status_of_ours_is_one_of_the_venue() -> None:
         {"side": "sideways"},
         {"filled_quantity": "much"},
         {"filled_quantity": None},
+        {"filled_quantity": "NaN"},
+        {"limit_price": "Infinity"},
         {"created": "2026-03-02T12:00:00"},
         {"fees": 1},
     ],
@@ -234,6 +236,7 @@ def test_an_answer_that_makes_no_sense_is_unknown(reply: Any) -> None:
     [
         (202, {}, Taken),
         (404, refusal("not_found"), NoSuch),
+        (404, {"detail": "no route"}, Unknown),
         (409, refusal("final") | {"order": order_row(status="filled", filled_quantity="0.50")}, Final),
         (422, refusal("market_closed"), Refused),
         (401, refusal("bad_signature"), Refused),
