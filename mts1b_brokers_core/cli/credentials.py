@@ -76,15 +76,16 @@ def _read_file(source: Any) -> dict[str, str]:
 
     from mts1b_brokers_core.platform.credentials import CredentialError, checked
 
+    name = getattr(source, "name", "<stdin>")
     try:
-        return checked(tomllib.loads(source.read().decode()), source.name)
+        return checked(tomllib.loads(source.read().decode()), name)
     except (ValueError, OSError) as error:
         where = (
             str(error).rpartition("(")[2].rstrip(")")
             if isinstance(error, tomllib.TOMLDecodeError)
             else "not text"
         )
-        problem = f"{source.name} is not TOML ({where})."
+        problem = f"{name} is not TOML ({where})."
         raise CredentialError(problem, next_step='write lines such as api_key = "..."') from None
 
 

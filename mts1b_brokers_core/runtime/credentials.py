@@ -122,7 +122,7 @@ class _Search:
                 raise _unknown(f"{words}, which has no field {name}.", name, secrets[place])
             self.found[path] = Given(path, secrets[place][name], given.kind, f"{given.place}, {match[0]}")
         for place, values in secrets.items():
-            self._take_mode(values, f"vault {place}")
+            self.take_mode(values, f"vault {place}")
 
     async def ask(self) -> None:
         """Ask each place in its turn until nothing is missing. Raises what keeps one from being asked."""
@@ -176,11 +176,11 @@ class _Search:
                 raise _unknown(f"{name} in {where} is no secret it takes.", name, [*fields, TRADING_MODE])
         taken = {name: value for name, value in values.items() if name in missing}
         if taken:
-            self._take_mode(values, where)
+            self.take_mode(values, where)
         for name, value in taken.items():
             self.found[name,] = Given((name,), value, "credentials", where)
 
-    def _take_mode(self, values: Mapping[str, str], where: str) -> None:
+    def take_mode(self, values: Mapping[str, str], where: str) -> None:
         """Let the credential choose the environment, or refuse one that is for another."""
         from mts1b_brokers_core.platform.credentials import TRADING_MODE, CredentialError
 
@@ -205,7 +205,9 @@ async def store(resolved: Resolved, place: str, values: Mapping[str, str]) -> st
     Raises `UnknownSetting`, `CredentialError`, `CredentialStoreUnavailable`.
     """
     try:
-        _Search(resolved, {}).take(values, "what was given")
+        search = _Search(resolved, {})
+        search.take(values, "what was given")
+        search.take_mode(values, "what was given")
         source = next(source for source in sources(resolved) if source.name == place)
         return await source.write(resolved.instance, values)
     except BrokerError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -97,11 +98,15 @@ def secret_fields(model: type[BrokerSettings]) -> dict[str, bool]:
 def keep_secret(model: type[BrokerSettings], found: Found) -> None:
     """Register every secret that was given, wherever it came from, so that nothing shows it."""
     secrets = secret_fields(model)
-    for path, given in found.items():
-        if path[0] in secrets and isinstance(given.value, str | SecretStr):
-            from mts1b_brokers_core.platform.security import register_secret
+    values = [given.value for path, given in found.items() if path[0] in secrets]
+    if values:
+        from mts1b_brokers_core.platform.logging import REDACTING
+        from mts1b_brokers_core.platform.security import register_secret
 
-            register_secret(given.value)
+        logging.getLogger("mts1b_brokers").addFilter(REDACTING)
+        for value in values:
+            if isinstance(value, str | SecretStr):
+                register_secret(value)
 
 
 def build(model: type[BrokerSettings], instance: str, found: Found) -> BrokerSettings:
