@@ -20,7 +20,9 @@ REFERENCE = "reference"
 @click.command(short_help="Serve a venue's simulator on this machine until Ctrl-C.")
 @click.argument("name")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
-@click.option("--port", default=0, show_default=True, help="Port; 0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="Port; 0 takes a free one."
+)
 @click.option("--seed", default=0, show_default=True, help="Seed of everything that is drawn.")
 @click.option("--tls", is_flag=True, help="Serve over TLS, with a throwaway certificate.")
 @click.option(

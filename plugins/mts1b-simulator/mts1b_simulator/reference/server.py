@@ -283,6 +283,7 @@ class ReferenceServer(HttpServer):
         since, now_ns = _moment(request.query, "since"), self.clock_ns()
         since_ns = 0 if since is None else to_ns(since - self.shift)
         listed = self.venue.late_fees(since_ns, now_ns) if self.profile.fill_identity != "cumulative" else []
+        listed = [row for row in listed if self._seen(row.at_ns)]
         shown, following = listed, None
         if request.query.keys() & {"cursor", "limit"}:
             shown, following = page(listed, lambda row: (row.fees_from_ns or 0, row.number), request.query)

@@ -169,7 +169,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
         if self._socket is not None:
-            self._socket.receive(data)
+            self.server.deliver(self._socket, data)
         elif self._upgrading:
             self._early += data
         else:
@@ -274,4 +274,4 @@ class HttpConnection(asyncio.Protocol):
         self.server.sockets.add(socket)
         socket.receiver = route.open(socket, request)
         if self._early:
-            socket.receive(self._early)
+            self.server.deliver(socket, self._early)

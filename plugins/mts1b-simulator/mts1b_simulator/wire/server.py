@@ -14,6 +14,7 @@ from mts1b_brokers_core.foundation.errors import InvalidInput
 from mts1b_brokers_core.foundation.plugin import SimulatorOptions
 from mts1b_brokers_core.platform.clock import RealClock
 
+from .frames import Session
 from .script import Faults
 from .tls import ThrowawayAuthority
 
@@ -58,16 +59,22 @@ class Server(ABC):
     # --- life -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start listening."""
+        """Start listening. Raises `InvalidInput` where the port can't be had."""
         if self._tls and self._authority is None:
             self._authority = ThrowawayAuthority(self.host, "localhost")
         await self._listen()
 
     async def _listen(self) -> None:
         context = None if self._authority is None else self._authority.context
-        self._listener = await asyncio.get_running_loop().create_server(
-            self.connection, self.host, self.port, ssl=context
-        )
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(
+                self.connection, self.host, self.port, ssl=context
+            )
+        except (OSError, OverflowError) as error:
+            raise InvalidInput(
+                f"{self.host}:{self.port} can't be listened on: {error}.",
+                next_step="choose another port, or 0 for a free one",
+            ) from error
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def _hang_up(self) -> None:
@@ -156,6 +163,14 @@ class Server(ABC):
         self._connections.discard(connection)
         if not self._connections:
             self._empty.set()
+
+    def deliver(self, session: Session, data: bytes) -> None:
+        """Let a connection take bytes; what its receiver fails of is kept, and cuts it."""
+        try:
+            session.receive(data)
+        except Exception as error:  # noqa: BLE001 - a bug of a simulator must reach its test
+            self.errors.append(error)
+            session.abort()
 
     def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something until it ends or the server stops."""

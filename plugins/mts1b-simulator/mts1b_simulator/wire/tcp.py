@@ -83,4 +83,4 @@ class _TcpConnection(asyncio.Protocol):
         self._session.abort()
 
     def data_received(self, data: bytes) -> None:
-        self._session.receive(data)
+        self._server.deliver(self._session, data)

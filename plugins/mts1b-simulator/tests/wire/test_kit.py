@@ -178,3 +178,34 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
     except OSError:
         return
+
+
+class Broken(Echo):
+    def received(self, data: str | bytes) -> None:
+        raise KeyError("oops")
+
+
+async def test_a_receiver_that_fails_is_kept_for_the_test_and_cut(serve: Any) -> None:
+    server = await serve.other(TcpServer(Broken))
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(b"x")
+    assert await read_to_end(reader) == b""
+    await hang_up(writer)
+    http = venue()
+    http.routes.add("GET", "/broken-feed", Upgrade(Broken))
+    socket = await serve.socket(await serve.other(http), "/broken-feed")
+    socket.send("x")
+    assert await socket.event() is None
+    assert [type(server.errors.pop()) for server in (server, http)] == [KeyError, KeyError]
+
+
+async def test_a_task_that_fails_is_kept_for_the_test(serve: Any) -> None:
+    server = await serve.other(venue())
+
+    async def fail() -> None:
+        raise KeyError("oops")
+
+    task = server.spawn(fail())
+    await asyncio.gather(task, return_exceptions=True)
+    await asyncio.sleep(0)
+    assert isinstance(server.errors.pop(), KeyError)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -16,6 +18,8 @@ import pytest
 from click.testing import CliRunner
 
 from mts1b_brokers_core.foundation.errors import BrokerNotInstalled, InvalidInput
+from mts1b_brokers_core.foundation.plugin import SimulatorOptions
+from mts1b_simulator.cli import simulate as module
 from mts1b_simulator.cli.simulate import simulate
 
 
@@ -78,9 +82,31 @@ def test_it_tells_a_person_what_went_wrong_on_purpose() -> None:
         (["reference", "--host", "0.0.0.0"], InvalidInput),
         (["no-such-broker"], BrokerNotInstalled),
         (["reference", "--set", "nonsense"], SystemExit),
+        (["reference", "--port", "70000"], SystemExit),
     ],
 )
 def test_what_it_does_not_know_is_refused_before_anything_starts(words: list[str], error: Any) -> None:
     result = CliRunner().invoke(simulate, words)
     assert result.exit_code != 0
     assert isinstance(result.exception, error)
+
+
+def test_a_port_in_use_is_said_and_another_one_suggested() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = CliRunner().invoke(simulate, ["reference", "--port", str(taken.getsockname()[1])])
+    assert isinstance(result.exception, InvalidInput)
+    assert "another port" in result.exception.next_step
+
+
+def test_any_brokers_simulator_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    record = SimpleNamespace(name="acme")
+    plugins = SimpleNamespace(
+        get=lambda name: record,
+        load=asked.append,
+        facade=SimpleNamespace(simulator=lambda name, options: asked.append((name, options)) or "server"),
+    )
+    monkeypatch.setattr("mts1b_brokers_core.plugins.registry.registry", lambda: plugins)
+    options = SimulatorOptions(seed=4, extra={"colour": "red"})
+    assert module._build("acme-crypto", options) == "server"
+    assert asked == [record, ("acme", options)]
