@@ -243,12 +243,14 @@ async def test_an_order_past_its_deadline_is_refused_by_the_venue_and_proven_abs
 
 
 @pytest.mark.parametrize("ahead", [-60.0, 60.0])
-async def test_a_lost_reply_is_found_whatever_our_clock_says(native: Any, ahead: float) -> None:
-    native.server.shift_clock(ahead)
-    native.server.faults.next(faults.Garbage(), "POST /v1/orders")
-    async with native.broker() as broker:
-        order = await broker.submit(resting())
-        assert [held.id for held in native.orders()] == [order.broker_order_id]
+@pytest.mark.parametrize("profile", ["native_dedupe", "no_client_id", "while_open_deadline"])
+async def test_a_lost_reply_is_found_whatever_our_clock_says(start: Any, profile: str, ahead: float) -> None:
+    async with start(profile) as venue:
+        venue.server.shift_clock(ahead)
+        venue.server.faults.next(faults.Garbage(), "POST /v1/orders")
+        async with venue.broker(resend_within=2.0) as broker:
+            order = await broker.submit(resting())
+            assert [held.id for held in venue.orders()] == [order.broker_order_id]
 
 
 @pytest.mark.parametrize(
