@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
@@ -99,7 +100,7 @@ class _Jar(httpx.Cookies):
 class VenueTransport(httpx.AsyncHTTPTransport):
     """The transport under every venue's client: lean or stock underneath, the same rules above.
 
-    It derives from httpx's own so that what looks for that one finds it.
+    It derives from httpx's own because tracers patch that one's method; a patched one is called.
     """
 
     def __init__(  # the base's own would build a pool and a TLS context that nobody uses
@@ -156,6 +157,18 @@ class VenueTransport(httpx.AsyncHTTPTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Carry one request, once. Raises `NotSent` or `ReplyLost`."""
+        if self._stock is not None or not hasattr(
+            httpx.AsyncHTTPTransport.handle_async_request, "__wrapped__"
+        ):
+            return await self._exchange(request)
+        # Some program's tracer wraps the base's method: go through it, and come out by `_Traced`.
+        self._pool: Any = _Traced(self._exchange)
+        request.extensions = {**request.extensions, _Traced.__name__: request}
+        response = await super().handle_async_request(request)
+        whole: httpx.Response = response.extensions[_Traced.__name__]
+        return whole
+
+    async def _exchange(self, request: httpx.Request) -> httpx.Response:
         limits = request.extensions.get("timeout")
         seconds: float | None = limits["read"] if limits else self._timeout
         if self._closed:
@@ -290,6 +303,22 @@ class VenueTransport(httpx.AsyncHTTPTransport):
 
         assert self._tap is not None
         self._tap(Frame(direction, "http", kind, exchange, head, body))
+
+
+class _Traced:
+    """Stands where httpx's transport keeps its connection pool, and carries the request it was made from."""
+
+    def __init__(self, carry: Callable[[httpx.Request], Awaitable[httpx.Response]]) -> None:
+        self._carry = carry
+
+    async def handle_async_request(self, request: Any) -> SimpleNamespace:
+        response = await self._carry(request.extensions[_Traced.__name__])
+        return SimpleNamespace(
+            status=response.status_code,
+            headers=response.headers.raw,
+            stream=response.stream,
+            extensions={**response.extensions, _Traced.__name__: response},
+        )
 
 
 class VenueHttp(httpx.AsyncClient):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -312,6 +313,31 @@ def test_what_is_not_json_is_unreadable(body: bytes) -> None:
     assert "0123456789abcdef" not in f"{raised.value}{raised.value.words}"
     assert len(raised.value.words) <= 303
     assert raised.value.__suppress_context__
+
+
+async def test_a_tracer_that_patches_httpx_sees_each_request_once(
+    stock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = httpx.AsyncHTTPTransport.handle_async_request
+    seen: list[tuple[str, int]] = []
+
+    @functools.wraps(base)
+    async def traced(self: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        request.headers["traceparent"] = "00-1"
+        response = await base(self, request)
+        seen.append((request.method, response.status_code))
+        return response
+
+    server = Server(OK, status(404), [CLOSE])
+    async with talking(server, stock) as client:
+        monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", traced)
+        assert (await client.get("/a")).text == "hi"
+        request = raw_request("POST", client.base_url, target=b"/b", headers={}, body=b"{}")
+        assert (await send_raw(client, request)).status_code == 404
+        with pytest.raises(ReplyLost):
+            await client.post("/c", content=b"{}")
+    assert seen == [("GET", 200), ("POST", 404)]
+    assert all(b"traceparent: 00-1" in head for head in server.heads)
 
 
 async def test_only_our_clients_take_raw_requests() -> None:
