@@ -161,7 +161,8 @@ class RequestLimit:
 
     def reset_in(self, now: float) -> float:
         """Return the seconds until all are available, or, with none left in a bucket, until one is."""
-        assert self._at is not None
+        if self._at is None:
+            return 0.0
         if self.limit.kind == "fixed_window":
             return max(0.0, self._at + self.limit.per - now)
         wanted = 1.0 if self._left < 1 else float(self.limit.capacity)

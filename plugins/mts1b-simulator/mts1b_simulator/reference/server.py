@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -160,7 +161,7 @@ class ReferenceServer(HttpServer):
         """Let a request pass limits and signature."""
         if self._limit is not None and not request.late and not self._limit.take(self.clock.monotonic()):
             wait = self._limit.reset_in(self.clock.monotonic())
-            told = {"Retry-After": f"{wait:.3f}"} if self._limit.limit.tells_retry_after else {}
+            told = {"Retry-After": str(math.ceil(wait))} if self._limit.limit.tells_retry_after else {}
             raise Declined(429, "rate_limited", "too many requests; this one was not executed", **told)
         if request.path != "/v1/stream" and not request.label.startswith(_PUBLIC):
             request.admitted = self.access.admit(request)

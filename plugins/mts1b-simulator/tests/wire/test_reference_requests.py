@@ -14,6 +14,7 @@ from mts1b_brokers_core.foundation.errors import InvalidInput
 from mts1b_brokers_core.foundation.plugin import SimulatorOptions, SimulatorServer
 from mts1b_simulator.reference import PROFILES, ReferenceProfile, ReferenceServer, VenueLimit
 from mts1b_simulator.reference.paging import page
+from mts1b_simulator.wire.faults import ErrorBefore
 
 ORDER_FIELDS = {
     "id", "client_order_id", "symbol", "side", "type", "quantity", "quote_quantity", "limit_price",
@@ -220,9 +221,14 @@ async def test_limits_are_enforced_and_told(serve: Any, clock: Any, kind: Any) -
     assert wait == (2 if kind == "token_bucket" else 6)
     assert float(replies[3].headers["X-Limit-Reset"]) == wait
     assert replies[3].json()["error"]["code"] == "rate_limited"
-    await clock.advance(wait)
+    await clock.advance(wait - 1)
+    assert (await client("GET", "/v1/orders")).status_code == 429
+    await clock.advance(1)
     assert (await client("GET", "/v1/orders")).status_code == 200
     silent = await serve(ReferenceProfile(limit=VenueLimit(1, 6, kind, tells_retry_after=False)), clock=clock)
+    silent.server.faults.next(ErrorBefore())
+    untouched = await silent("GET", "/v1/orders")
+    assert (untouched.status_code, untouched.headers["X-Limit-Remaining"]) == (503, "1")
     await silent("GET", "/v1/orders")
     refused = await silent("GET", "/v1/orders")
     assert refused.status_code == 429
