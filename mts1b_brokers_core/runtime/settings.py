@@ -103,7 +103,8 @@ def keep_secret(model: type[BrokerSettings], found: Found) -> None:
         from mts1b_brokers_core.platform.logging import REDACTING
         from mts1b_brokers_core.platform.security import register_secret
 
-        logging.getLogger("mts1b_brokers").addFilter(REDACTING)
+        for name in ("mts1b_brokers", "httpx"):  # httpx logs each address, signature and all
+            logging.getLogger(name).addFilter(REDACTING)
         for value in values:
             if isinstance(value, str | SecretStr):
                 register_secret(value)
