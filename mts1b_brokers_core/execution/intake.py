@@ -70,9 +70,8 @@ class Intake:
             lambda log: journal.abandon_changes(log.connection, self._login.owner.is_dead)
         )
         for record in self._login.journal.read(journal.unsettled, (State.SENDING, State.UNKNOWN)):
-            record = await self._resolver.resolve_once(record)
-            if record.state in (State.SENDING, State.UNKNOWN):
-                self._resolver.follow(record.key)
+            await self._resolver.resolve_once(record)
+        self._resolver.take_over()
         await self.catch_up()
 
     async def catch_up(self) -> Ingested:
@@ -142,6 +141,7 @@ class Intake:
             await self._open_gap(f"{seen.fills} executions that the stream did not bring")
             await self._close_gap()
         await self._unpark()
+        self._resolver.take_over()
         await self._look_for_late_orders()
 
     async def _read_fees(self, source: port.ReadingFees) -> None:
