@@ -11,6 +11,7 @@ import gc
 import hashlib
 import hmac
 import json
+import os
 import socket
 import ssl
 import sys
@@ -174,6 +175,7 @@ def main() -> None:
     gc.freeze()
     for line in sys.stdin:
         print(json.dumps(measure(int(line))), flush=True)
+    os._exit(0)  # some contenders complain at length about connections that end with the process
 
 
 main()
