@@ -73,6 +73,7 @@ class Cancellation:
         noted = await self._login.journal.store.run(
             lambda connection: journal.want_cancel(connection, record.key)
         )
+        failpoint("cancel.wanted")
         record = await self._resolver.resolve_once(noted or record)
         if record.state in (State.UNKNOWN, State.SENDING):
             self._resolver.follow(record.key)

@@ -10,6 +10,7 @@ from typing import TypeVar
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
+from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Permit, Priority
 
 from .eventlog import Appender
@@ -46,7 +47,9 @@ async def claim(login: Login, order: Order, ticket: Ticket, work: Callable[[sqli
 
     def within_the_rate(connection: sqlite3.Connection) -> T:
         login.gates.check_rate(connection, to_ns(ticket.t0), order)
-        return work(connection)
+        done = work(connection)
+        failpoint("claim.uncommitted")
+        return done
 
     try:
         return await login.journal.store.run(within_the_rate)

@@ -154,6 +154,7 @@ class Replacement:
                 return was.order
             order = write_record(log, was, replace(was, order=after(was.order))).order
             log.event(EventKind.REPLACED, order, ", ".join(sorted(changes.given())))
+            failpoint("replace.uncommitted")
             return order
 
         return await door.conclude(self._login, write, lambda: after(record.order))

@@ -11,6 +11,7 @@ from typing import Any
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.platform.clock import from_ns
+from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import journal, port
@@ -133,9 +134,11 @@ class Resolver:
         if coverage is not None and (shown := coverage.as_of or coverage.until) is not None:
             # What it shows may be older than the asking: an answer from a cache.
             asked = replace(asked, age=asked.age - max(0.0, (asked_at - shown).total_seconds()))
+        failpoint("verdict.unwritten")
         settled, told = await self._login.log.transact(
             lambda log: self._write(log, attempt, ticket, found, asked)
         )
+        failpoint("verdict.written")
         if settled.state not in _ASKABLE:
             self._sent.pop((attempt.key, attempt.n), None)
         if settled.state is State.CONFIRMED and told is not None and told.view is not None:
@@ -205,6 +208,7 @@ class Resolver:
             log.event(EventKind.STATUS, order, f"ambiguous: {told.evidence}")
         if told.state is State.CONFIRMED and told.view is not None and order.attached:
             bind_children(log, record, [port.OrderRef(child) for child in told.view.children])
+        failpoint("verdict.uncommitted")
         return record, told
 
     # --- a person's word ------------------------------------------------------------------------
@@ -242,9 +246,11 @@ class Resolver:
             now = replace(was, order=order, state=state, certainty=certainty, words=f"by hand: {told}")
             now = write_record(log, was, now)
             log.event(EventKind.RESOLVED, now.order, told)
+            failpoint("resolve.uncommitted")
             return now
 
         now = await self._login.log.transact(work)
+        failpoint("resolve.written")
         return now if view is None else await self.catch_up(now, view)
 
     async def _named(self, record: Record, broker_order_id: str) -> port.OrderView:

@@ -300,6 +300,7 @@ class Submission:
                 log.event(EventKind.DUPLICATE, now.order, "an earlier attempt arrived as well")
             if isinstance(result, Ack) and now.order.attached:
                 bind_children(log, now, result.children)
+            failpoint("outcome.uncommitted")
             return now
 
         def unwritten() -> Record:
