@@ -22,10 +22,12 @@ REDACTED = "[redacted]"
 #: Shorter values occur in innocent text too, and can't be searched for.
 SHORTEST = 6
 
+_KEYS = "|".join(
+    f"{kind}[-_]?(?:key|sign)" for kind in ("api", "access", "private", "signing", "consumer", "app")
+)
 _WORDS = (
-    "authorization|signature|passphrase|password|passwd|cookie|secret|(?<!page)(?<!page[-_])token|jwt|otp"
-    "|(?:api|access|private|secret|signing|consumer|app)[-_]?(?:key|sign)(?:[-_]?id)?|secret[-_]?id"
-    "|(?<![a-z])x[-_](?:key|sign|session)|credentials?"
+    "authorization|signature|passphrase|password|passwd|cookie|(?<!page)(?<!page[-_])token|jwt|otp|credentials?"
+    f"|secret(?:[-_]?(?:key|id))?|(?:{_KEYS})(?:[-_]?id)?|(?<![a-z])x[-_](?:key|sign|session)"
 )
 _BARE = r"""[^\s&;,"'\\(){}\[\]]+"""
 #: What is secret by its look: a word that must be there before the search is worth its time, and the pattern.
@@ -37,19 +39,21 @@ _LOOKS = {
 }
 #: A secret-looking name with its value: headers in text, `name=value`, and quoted as in JSON and in reprs.
 _NAMED = (
-    r"(?:authorization|cookie):\s*(?P<secret>[^\r\n\"']+)|\bbearer\s+(?P<token>[\w.~+/=-]{20,})",
+    r"(?:authorization|cookie):\s*(?P<secret>[^\r\n\"']+)|\bbearer\s+(?P<_bearer>[\w.~+/=-]{20,})",
     rf"(?:(?<=-)(?:sign|{_WORDS})|\bapi-key):[ \t]*(?P<secret>{_BARE})",
     rf"(?:{_WORDS})=(?P<q>\\*[\"'])?(?P<secret>(?(q).*?(?=(?P=q))|{_BARE}))",
     rf"""\((?:b?["'][\w-]*)(?:{_WORDS})["'], ?b?(?P<q>["'])(?P<secret>.*?)(?=(?P=q))""",  # a header as a pair
-    rf"(?:{_WORDS})(?P<k>\\*[\"'])\s*:\s*"
-    rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<number>\d[\d.]*))",
+    rf"(?:{_WORDS})(?P<_k>\\*[\"'])\s*:\s*"
+    rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<_number>\d[\d.]*))",
 )
-_HINTS = re.split(" ", "auth sign pass cookie secret token jwt otp key x-session credential bearer")
 
 _insensitive = functools.partial(re.compile, flags=re.IGNORECASE | re.DOTALL)
+# Lower case and letters first, which a search skips to; the patterns above take many times as long.
+_word = re.compile(
+    f"authorization|signature|pass|cookie|secret|token|jwt|otp|credential|bearer|x[-_](?:key|s)|{_KEYS}"
+).search
 _secret_name = _insensitive(rf"(?:{_WORDS})\Z")
-_looks = [(hint, _insensitive(pattern)) for hint, pattern in _LOOKS.items()]
-_named = [_insensitive(pattern) for pattern in _NAMED]
+_looks, _named = {hint: _insensitive(_LOOKS[hint]) for hint in _LOOKS}, [*map(_insensitive, _NAMED)]
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
 _patterns: tuple[re.Pattern[str], ...] = ()
@@ -122,10 +126,10 @@ def _beside(name: object, value: Any) -> Any:
 
 def _text(text: str) -> str:
     lower, clean = text.lower(), text
-    for hint, pattern in _looks:
+    for hint, pattern in _looks.items():
         if hint in lower:
             clean = pattern.sub(_cut, clean)
-    named = _named if any(hint in lower for hint in _HINTS) else ()
+    named = _named if _word(lower) else ()
     for pattern in (*named, *_patterns):
         clean = pattern.sub(_cut, clean)
     if not _secrets:
@@ -140,10 +144,11 @@ def _text(text: str) -> str:
 
 def _cut(match: re.Match[str]) -> str:
     groups = match.groupdict()
-    group = next((name for name in ("secret", "token", "number") if groups.get(name) is not None), 0)
+    group = next((name for name in ("secret", "_bearer", "_number") if groups.get(name) is not None), 0)
     (start, end), begin = match.span(group), match.start()
-    mark = groups["k"] if group == "number" else ""  # so that JSON stays JSON
-    return f"{match[0][: start - begin]}{mark}{REDACTED}{mark}{match[0][end - begin :]}"
+    mark = groups["_k"] if group == "_number" else ""  # so that JSON stays JSON
+    shown = f"{mark}{REDACTED}{mark}" if end > start else ""
+    return f"{match[0][: start - begin]}{shown}{match[0][end - begin :]}"
 
 
 def _compile() -> re.Pattern[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mts1b_brokers_core.foundation.errors import BrokerError, UnknownSetting, nearest
 
-from .settings import Given, Path_, secret_fields, variable
+from .settings import Given, Path_, secret_fields, text_of, variable
 
 if TYPE_CHECKING:  # a broker without secrets needs neither the places nor what they stand on
     from mts1b_brokers_core.foundation.plugin import CredentialSource
@@ -107,7 +107,7 @@ class _Search:
         """Read each value written `vault:path#field` from there."""
         secrets: dict[str, Mapping[str, str]] = {}
         for path, given in self.found.items():
-            match = _REFERENCE.fullmatch(_text(given.value))
+            match = _REFERENCE.fullmatch(text_of(given.value))
             if match is None:
                 continue
             place, name = match.groups()
@@ -263,12 +263,6 @@ def _foreign(source: CredentialSource) -> Source:
             )
 
     return Foreign()
-
-
-def _text(value: object) -> str:
-    read = getattr(value, "get_secret_value", None)
-    found = read() if read is not None else value
-    return found if isinstance(found, str) else ""
 
 
 def _unknown(problem: str, name: str, known: Mapping[str, str] | list[str]) -> UnknownSetting:

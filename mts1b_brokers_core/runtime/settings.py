@@ -87,27 +87,34 @@ def gather(
 
 
 def secret_fields(model: type[BrokerSettings]) -> dict[str, bool]:
-    """Return the secrets a broker takes, by name: True where it can't do without."""
+    """Return the secrets a broker takes, those typed so, by name: True where it can't do without."""
     return {
         name: info.is_required()
         for name, info in model.model_fields.items()
-        if name not in BrokerSettings.model_fields and is_secret(name, info.annotation)
+        if any(kind in (SecretStr, SecretBytes) for kind in (info.annotation, *get_args(info.annotation)))
     }
 
 
 def keep_secret(model: type[BrokerSettings], found: Found) -> None:
     """Register every secret that was given, wherever it came from, so that nothing shows it."""
     secrets = secret_fields(model)
-    values = [given.value for path, given in found.items() if path[0] in secrets]
-    if values:
+    values = [text_of(given.value) for path, given in found.items() if path[0] in secrets]
+    if any(values):
         from mts1b_brokers_core.platform.logging import REDACTING
         from mts1b_brokers_core.platform.security import register_secret
 
         for name in ("mts1b_brokers", "httpx"):  # httpx logs each address, signature and all
             logging.getLogger(name).addFilter(REDACTING)
         for value in values:
-            if isinstance(value, str | SecretStr):
-                register_secret(value)
+            register_secret(value)
+
+
+def text_of(value: object) -> str:
+    """Return the text of a value that was given, also of a secret one; nothing where it is no text."""
+    found = value.get_secret_value() if isinstance(value, SecretStr | SecretBytes) else value
+    if isinstance(found, bytes):
+        return found.decode("utf-8", "surrogateescape")
+    return found if isinstance(found, str) else ""
 
 
 def build(model: type[BrokerSettings], instance: str, found: Found) -> BrokerSettings:

@@ -70,13 +70,12 @@ def test_a_reference_is_read_from_vault(by_role: Any, monkeypatch: pytest.Monkey
     by_role.put("zeta", key="key-in-vault", word="secret-in-vault")
     path = "vault:secret/mts1b/brokers/zeta"
     monkeypatch.setenv("MTS1B_BROKERS__ZETA__API_KEY", f"{path}#key")
-    monkeypatch.setenv("MTS1B_BROKERS__ZETA__API_PIN", "1234567")
     resolved = seek(environment="paper", api_secret=f"{path}#word")
     settings = resolved.settings("paper")
     assert settings.api_key.get_secret_value() == "key-in-vault"
     assert settings.api_secret.get_secret_value() == "secret-in-vault"
     assert resolved.found["api_key",].place == f"MTS1B_BROKERS__ZETA__API_KEY, {path}#key"
-    assert redact("key-in-vault 1234567") == "[redacted] [redacted]"
+    assert redact("key-in-vault secret-in-vault") == "[redacted] [redacted]"
     with pytest.raises(UnknownSetting, match="has no field wrod") as caught:
         seek(environment="paper", api_secret=f"{path}#wrod")
     assert "did you mean word" in caught.value.next_step

@@ -83,6 +83,8 @@ def test_text_without_secrets_is_unchanged(text):
     [
         ('{"api_key": "k1", "qty": "2"}', '{"api_key": "[redacted]", "qty": "2"}'),
         (r'{"body": "{\"secret\": \"a\"}"}', r'{"body": "{\"secret\": \"[redacted]\"}"}'),
+        ('{"secret": "", "x": ""}', '{"secret": "", "x": ""}'),
+        ("(b'Set-Cookie', b'sid=1')", "(b'Set-Cookie', b'[redacted]')"),
         ('{"otp": 123456}', '{"otp": "[redacted]"}'),
         ('{"passphrase": "a\\"b", "x": 1}', '{"passphrase": "[redacted]", "x": 1}'),
         ("{'privateKey': b'k1'}", "{'privateKey': b'[redacted]'}"),
@@ -166,7 +168,8 @@ def test_each_line_of_a_key_is_a_secret():
 def test_patterns_hide_their_group_or_the_whole():
     register_pattern(re.compile(r"acct (?P<secret>\d+)"))
     register_pattern(re.compile(r"U\d{7}"))
-    assert redact("acct 55 and U1234567") == "acct [redacted] and [redacted]"
+    register_pattern(re.compile(r"(?P<token>z*)(?P<number>\d*)q"))
+    assert redact("acct 55 and U1234567, zz1q") == "acct [redacted] and [redacted], [redacted]"
 
 
 def test_short_and_forgotten_values_are_not_searched_for():

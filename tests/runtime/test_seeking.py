@@ -239,7 +239,7 @@ def test_plugins_add_places_which_are_asked_last(zeta: Any, folder: Path) -> Non
     assert "hush-hush" not in str(caught.value)
     with pytest.raises(CredentialError, match="our-safe other: nothing there"):
         asyncio.run(complete(Request("zeta", "other", arguments={"environment": "paper"})))
-    seek(environment="paper", api_key="a-key", api_secret="a-secret", passphrase="words", api_pin="1")
+    seek(environment="paper", api_key="a-key", api_secret="a-secret", passphrase="words")
     assert sys.modules["our_safe.plugin"].ASKED == ["zeta", "broken", "other"]
 
 
