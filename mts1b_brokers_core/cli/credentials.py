@@ -45,7 +45,7 @@ def credentials_group() -> None:
     "--file", "source", type=click.File("rb"), help="Read them from a TOML file, - for standard input."
 )
 @click.option("--to", "place", type=click.Choice(PLACES), default="file", show_default=True, help="Where to.")
-@target_options(opening=False)
+@target_options(opening=False, broker=False)
 def set_command(target: Target, name: str, fields: tuple[str, ...], source: Any, place: str) -> None:
     """Store secrets of NAME; those already there and not named stay.
 
@@ -118,7 +118,7 @@ def _asked(fields: Any) -> dict[str, str]:
 
 @credentials_group.command(name="show")
 @_name
-@target_options()
+@target_options(broker=False)
 def show_command(target: Target, name: str) -> None:
     """Show which secrets NAME takes and where each one comes from."""
     from mts1b_brokers_core.runtime.settings import secret_fields
@@ -142,7 +142,7 @@ def show_command(target: Target, name: str) -> None:
 
 @credentials_group.command(name="check")
 @_name
-@target_options()
+@target_options(broker=False)
 @click.pass_context
 def check_command(ctx: click.Context, target: Target, name: str) -> None:
     """Check each place of NAME's secrets: reachable, complete, for which environment.
