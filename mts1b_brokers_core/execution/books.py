@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -14,12 +14,13 @@ from mts1b_brokers_core.foundation.base import LEDGER, Money, plain
 from mts1b_brokers_core.foundation.errors import BrokerError
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.orders import FeeStatus, Fill, FillKind, Order, OrderStatus
+from mts1b_brokers_core.platform.clock import to_ns
 
 from . import journal, parking
 from .eventlog import Appender
 from .fees import shares
 from .journal import OPEN_QUESTIONS, Record, State
-from .merge import Part, add_fees, apply, less_fees, mean, negated, with_fills
+from .merge import Part, add_fees, apply, left_behind, less_fees, mean, negated, with_fills
 from .port import Execution, FeeAmendment, OrderRef, OrderView, VenueProfile
 from .replaced import change_seen
 from .writing import bind_children, tell
@@ -33,13 +34,15 @@ _NO_REF = OrderRef()
 class Ingested:
     """What one call changed.
 
-    `held` are terminal views kept back until their fills are here, `lacking` all orders of which the
+    `held` are terminal views kept back until their fills are here, `past` the keys of those that no
+    longer count, `lacking` all orders of which the
     venue counts more than is logged, both by key; `reread` orders whose own count has to be read, and
     `fills` how many executions were new.
     """
 
     orders: dict[str, Order] = field(default_factory=dict)
     held: dict[str, OrderView] = field(default_factory=dict)
+    past: set[str] = field(default_factory=set)
     lacking: dict[str, OrderRef] = field(default_factory=dict)
     reread: list[OrderRef] = field(default_factory=list)
     fills: int = 0
@@ -51,23 +54,25 @@ class _Row:
 
     was: Record
     now: Record
-    settle: bool = True
-    #: Fills logged but not counted to the order yet, and their sum.
+    #: Fills logged but not counted to the order yet.
     waiting: list[Fill] = field(default_factory=list)
-    sum: Decimal = Decimal(0)
+    #: How much more can fill before an event tells of it; None where that has to be worked out anew.
+    room: Decimal | None = None
 
 
 class Books:
     """Merges what is seen; each order is read once and written once, in `close`."""
 
     def __init__(
-        self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool, park_until_ns: int
-    ) -> None:
+        self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool, park: timedelta,
+        exceeding: set[str],
+    ) -> None:  # fmt: skip
         self._log = log
         self._account_id = account_id
         self._profile = profile
         self._release = release
-        self._park_until_ns = park_until_ns
+        self._park = park
+        self._exceeding = exceeding
         self._rows: dict[str, _Row] = {}
         self._keys: dict[Name, str | None] = {}
         self._bound_here: dict[tuple[str, str | None], str] = {}
@@ -87,10 +92,10 @@ class Books:
             bind_children(self._log, record, refs)
         return self.result
 
-    def _become(self, row: _Row, now: Record) -> None:
+    def _become(self, row: _Row, now: Record, *, settle: bool) -> None:
         if now.order.broker_order_ids is not row.now.order.broker_order_ids:
             self._bound_here |= {(now.account_id, name): now.key for name in now.order.broker_order_ids}
-        row.now = tell(self._log, row.now, now, settle=row.settle)
+        row.now, row.room = tell(self._log, row.now, now, settle=settle), None
         self.result.orders[now.key] = row.now.order
 
     def merge(self) -> None:
@@ -122,9 +127,10 @@ class Books:
         if self._profile.fill_identity == "cumulative" and not seen.derived:
             self.result.reread.append(seen.ref)  # the order's own count is the one authority
             return
-        seen = self._identified(seen)
+        seen = identified(seen, self._profile.fill_identity, self._alike)
         account = seen.account_id or self._account_id
         if seen.kind is FillKind.BUST and seen.corrects:
+            self.result.reread.append(seen.ref)
             self._take_back(account, seen.corrects, seen)
             return
         fill_id = str(seen.fill_id)
@@ -133,70 +139,41 @@ class Books:
             if fee_open and seen.fees is not None:
                 self.amend(FeeAmendment(fill_id, seen.fees, seen.fee_status, account))
             return
-        if journal.is_void(self._log.connection, account, fill_id):
-            return
         row = self._find(account, seen.ref)
-        if row is None and not parked and self._park(account, seen):
+        fields = fields_of(seen, row.now if row else None, account)
+        if row is None and not parked and parking.could_own(self._log.connection, account, seen):
+            parking.park(self._log.connection, account, seen, to_ns(self._log.now + self._park))
             return
-        if row is not None and self._exceeds(row, seen):
+        void = self._log.rows.is_void(account, fill_id)
+        if row is not None and not void and self._exceeds(row, seen):
             return
         if seen.corrects:
             self._take_back(account, seen.corrects, None)
-        self._add(seen, row, account)
-
-    def _identified(self, seen: Execution) -> Execution:
-        """Return the execution under the id it is known by, which the profile says how to make."""
-        identity, order = self._profile.fill_identity, seen.ref.broker_order_id or seen.ref.token
-        if seen.kind is FillKind.BUST and seen.fill_id is None and seen.corrects:
-            return replace(seen, fill_id=f"{seen.corrects}:bust")
-        if identity == "content" and seen.fill_id is None:
-            content = (
-                order,
-                seen.symbol,
-                seen.side,
-                plain(seen.quantity),
-                plain(seen.price),
-                seen.executed_at,
-            )
-            text = "\x1f".join(map(str, content))
-            self._alike[text] += 1
-            digest = hashlib.sha256(text.encode()).hexdigest()[:24]
-            return replace(seen, fill_id=f"{digest}-{self._alike[text]}", derived=True)
-        if seen.fill_id is None:
-            raise BrokerError(
-                "the adapter reported an execution without an id, which its profile doesn't announce.",
-                next_step="report this to the adapter's author",
-            )
-        if identity == "composite" and not seen.fill_id.startswith(f"{order}:"):
-            return replace(seen, fill_id=f"{order}:{seen.fill_id}")
-        return seen
-
-    def _park(self, account: str, seen: Execution) -> bool:
-        """Keep an execution of an unknown order while an order of ours may turn out to be it."""
-        if not parking.could_own(self._log.connection, account, seen):
-            return False
-        parking.park(self._log.connection, account, seen, self._park_until_ns)
-        return True
+        if not void:
+            self._add(fields, row, seen.ref, account)
 
     def _exceeds(self, row: _Row, seen: Execution) -> bool:
         """Refuse an execution whose id is our own making where it would fill more than was ordered."""
         asked = row.now.order.quantity
         if self._profile.fill_identity != "content" or asked is None:
             return False
-        logged = LEDGER.add(row.now.logged.quantity, row.sum)
-        if LEDGER.add(logged, seen.quantity) <= asked:
+        if row.waiting:
+            self._merge(row, _NO_REF)
+        if LEDGER.add(row.now.logged.quantity, seen.quantity) <= asked:
             return False
         why = f"{plain(seen.quantity)} more would be above the {plain(asked)} ordered; {seen.fill_id} is held"
-        self._log.event(EventKind.SUM_EXCEEDED, row.now.order, why)
+        if seen.fill_id not in self._exceeding:  # each reading shows it again
+            self._exceeding.add(str(seen.fill_id))
+            self._log.event(EventKind.SUM_EXCEEDED, row.now.order, why)
         return True
 
-    def _add(self, seen: Execution, row: _Row | None, account: str) -> None:
-        fill = self._log.fill(fields_of(seen, row.now if row else None, account))
+    def _add(self, fields: dict[str, Any], row: _Row | None, ref: OrderRef, account: str) -> None:
+        fill = self._log.fill(fields)
         self.result.fills += 1
         if row is not None:
             row.waiting.append(fill)
             if not _may_wait(row, fill):
-                self._merge(row, seen.ref)
+                self._merge(row, ref)
         if self._profile.fee_timing != "with_fill":
             early = parking.early_fee(self._log.connection, account, fill.fill_id)
             if early is not None:
@@ -204,26 +181,34 @@ class Books:
 
     def _merge(self, row: _Row, ref: OrderRef) -> None:
         """Count the fills that wait to their order."""
-        fills, row.waiting, row.sum = row.waiting, [], Decimal(0)
+        fills, row.waiting = row.waiting, []
         record = row.now
-        logged = record.logged
-        for fill in fills:
-            logged = logged.plus(fill.broker_order_id, Part.of(fill))
+        logged = record.logged.with_fills(fills)
         merged = with_fills(record.order, fills, logged.total)
         order, state = self._bound(record, merged, ref, None)
         # A fill proves that the venue took the order, whatever we knew before.
         if state is None and record.state in OPEN_QUESTIONS:
             state = State.CONFIRMED
         self._late(record, order)
-        row.settle = fills[-1].kind is not FillKind.BUST
-        self._become(row, replace(record, order=order, logged=logged, state=state or record.state))
+        now = replace(record, order=order, logged=logged, state=state or record.state)
+        if busted := fills[-1].kind is FillKind.BUST:
+            self.result.past.add(record.key)
+        self._become(row, now, settle=not busted)
 
     def _take_back(self, account: str, corrects: str, bust: Execution | None) -> None:
         """Log the opposite of an execution; of one that isn't logged, see that it never is."""
-        if not journal.void(self._log.connection, account, corrects):
+        if not self._log.rows.void(account, corrects):
             return
         old = self._log.rows.fill(account, corrects)
         if old is None:
+            row = self._at(account, bust.ref) if bust else None
+            if row is not None and bust is not None:  # what the venue counted before may have included it
+                order = row.now.order
+                filled = max(row.now.logged.quantity, LEDGER.add(order.filled_quantity, bust.quantity))
+                self.result.past.add(row.now.key)
+                if filled < order.filled_quantity:
+                    now = replace(row.now, order=order.evolve(filled_quantity=filled))
+                    self._become(row, now, settle=False)
             return
         ref = OrderRef(old.broker_order_id)
         told = bust or Execution(
@@ -233,9 +218,10 @@ class Books:
         back = replace(
             told, ref=ref, symbol=old.symbol, side=old.side, quantity=-old.quantity, price=old.price,
             kind=FillKind.BUST, corrects=corrects, leg=old.leg, fee_status=old.fee_status,
-            fees=told.fees or (negated(old.fees) if old.fees else None),
+            fees=told.fees or _taken_back(old.fees),
         )  # fmt: skip
-        self._add(back, self._at(account, ref), account)
+        row = self._at(account, ref)
+        self._add(fields_of(back, row.now if row else None, account), row, ref, account)
 
     # --- orders ---------------------------------------------------------------------------------
 
@@ -243,27 +229,37 @@ class Books:
         """Merge one order view into the order it shows, where that is one of ours."""
         account = view.account_id or self._account_id
         row = self._at(account, view.ref)
+        before = row.now.order.updated_at if row else None
+        if row is not None and row.now.state not in _FOR_A_PERSON:
+            record = row.now  # bound first: what is logged of the id already counts before any cut
+            order, state = self._bound(record, record.order, view.ref, view.replaced_by)
+            if order is not record.order:
+                now = replace(record, order=order, state=state or record.state)
+                self._become(row, now, settle=record.order.settled)
         if self._profile.fill_identity == "cumulative" and view.cumulative_quantity is not None:
             self._cut(view, row, account)
         if row is None or row.now.state in _FOR_A_PERSON:
             return
         record = row.now
-        order, state = self._bound(record, record.order, view.ref, view.replaced_by)
-        if state is not State.DUPLICATE:
-            order = change_seen(self._log, record, order, view)
-            shown = self._ready(record, view)
-            order = apply(order, self._over_chain(record, shown), reopens=self._profile.reopens)
-            if shown is view and view.status.final and self._lacks(record, view):
-                order = order.evolve(fills_pending=True)
-            state = _state_seen(record, view)
-            if state is not None:
-                self._late(record, order)
-        adds_up = order.is_final and not order.settled and self._counted(record, view)
-        if order is not record.order or state is not None or adds_up:
-            row.settle = row.settle or adds_up
-            self._become(row, replace(record, order=order, state=state or record.state))
+        order = change_seen(self._log, record, record.order, view)
+        shown = self._ready(record, view)
+        logged = record.logged.total if view.updated is not None or self._busted(record, view) else None
+        order = apply(order, self._over_chain(record, shown), logged=logged, reopens=self._profile.reopens)
+        if shown is view and order.is_final and self._lacks(record, view):
+            order = order.evolve(fills_pending=True)
+        state = _state_seen(record, view)
+        if state is not None:
+            self._late(record, order)
+        counted = view.cumulative_quantity in (None, self._logged_of(record, view))
+        if (
+            order is not record.order
+            or state is not None
+            or (order.is_final and not order.settled and counted)
+        ):
+            now = replace(record, order=order, state=state or record.state)
+            self._become(row, now, settle=counted or order.settled)
         if view.cumulative_fees is not None and self._profile.fee_timing == "order_level":
-            self._allocate(row, view.cumulative_fees, account)
+            self._allocate(row, view, account, before)
         if view.children and record.order.attached:
             self._children.append((record.key, [OrderRef(child) for child in view.children]))
 
@@ -275,36 +271,60 @@ class Books:
             return
         if row is None and (terms.symbol is None or terms.side is None):
             return
-        logged = row.now.logged.of(name) if row else self._logged_at(account, name)
-        change = LEDGER.subtract(count, logged.quantity)
         known = row.now.order if row else None
-        if not change or (change < 0 and not _newer(view, known)) or (average is None and count):
+        if row is not None:
+            logged, told = row.now.logged.of(name), row.now.order.updated_at
+        else:
+            logged, told = self._logged_at(account, name)
+        change = LEDGER.subtract(count, logged.quantity)
+        if not change or (change < 0 and not _newer(view, told)) or (average is None and count):
             return
         value = LEDGER.multiply(average or Decimal(0), count)
-        price = mean(Part(change, LEDGER.subtract(value, logged.value)))
-        # An average that the venue rounds can leave a last cut without a sensible price of its own.
-        price = price if price is not None and price * (average or 0) > 0 else average
-        fees = less_fees(view.cumulative_fees, known.fees) if known and view.cumulative_fees else None
+        price = mean(Part(change, LEDGER.subtract(value, logged.value))) or Decimal(0)
+        if average and price * average <= 0:
+            # An average that the venue rounds can leave a last cut without a sensible price of its own.
+            price = average
+        fees = less_fees(view.cumulative_fees, self._fees_at(row, account, name)) if row else None
+        if self._profile.fee_timing != "with_fill" and not any(fee.amount for fee in fees or ()):
+            fees = None  # not known yet
         cut = Execution(
             fill_id=self._cut_id(account, f"{name}:{plain(logged.quantity)}-{plain(count)}"),
             ref=OrderRef(name, view.ref.token),
             symbol=known.symbol if known else str(terms.symbol),
             side=known.side if known else (terms.side or Order.model_fields["side"].default),
-            quantity=change, price=price or Decimal(0), fees=fees,
+            quantity=change, price=price, fees=fees,
             fee_status=FeeStatus.FINAL if fees else FeeStatus.PENDING,
             kind=FillKind.TRADE if change > 0 else FillKind.BUST,
             executed_at=view.updated or self._log.now, account_id=account, source="order", derived=True,
         )  # fmt: skip
-        if row is None and parking.could_own(self._log.connection, account, cut):
+        young = (view.created or view.updated or self._log.now) + self._park > self._log.now
+        if row is None and young and parking.could_own(self._log.connection, account, cut):
             return  # its count is cut once it is known whose it is
-        self._add(cut, row, account)
+        self._add(fields_of(cut, row.now if row else None, account), row, cut.ref, account)
 
-    def _logged_at(self, account: str, broker_order_id: str) -> Part:
-        """Return how much is logged of somebody else's order."""
-        total = Part()
+    def _logged_at(self, account: str, broker_order_id: str) -> tuple[Part, datetime | None]:
+        """Return how much is logged of somebody else's order, and of which moment the last of it is."""
+        total, at = Part(), None
         for fill in self._log.rows.fills_at(account, broker_order_id):
-            total = total.plus(Part.of(fill))
-        return total
+            total, at = total.plus(Part.of(fill)), fill.executed_at
+        return total, at
+
+    def _fees_at(self, row: _Row, account: str, name: str) -> tuple[Money, ...] | None:
+        """Return the fees that are known of one of an order's venue ids."""
+        if len(row.now.order.broker_order_ids) < 2:
+            return row.now.order.fees
+        fees: tuple[Money, ...] | None = None
+        for fill in self._log.rows.fills_at(account, name):
+            fees = add_fees(fees, fill.fees)
+        return fees
+
+    def _busted(self, record: Record, view: OrderView) -> bool:
+        """Tell whether an order counts more than the venue and the log because something was taken back."""
+        count = view.cumulative_quantity
+        if count is None or count >= record.order.filled_quantity:
+            return False
+        name = view.ref.broker_order_id or record.order.broker_order_id or ""
+        return any(fill.kind is FillKind.BUST for fill in self._log.rows.fills_at(record.account_id, name))
 
     def _cut_id(self, account: str, name: str) -> str:
         """Return a cut's id; after a bust the same bounds can come again."""
@@ -318,9 +338,11 @@ class Books:
         """Return the view as it may be shown: an end waits until the fills before it are logged."""
         if not self._lacks(record, view):
             self.result.lacking.pop(record.key, None)
+            if view.status.final:
+                self.result.past.add(record.key)
             return view
         self.result.lacking[record.key] = view.ref
-        if not view.status.final or self._release:
+        if not view.status.final or self._release or left_behind(record.order, view):
             return view
         self.result.held[record.key] = view
         return replace(view, status=OrderStatus.PARTIALLY_FILLED, raw_status="")
@@ -330,9 +352,6 @@ class Books:
 
     def _lacks(self, record: Record, view: OrderView) -> bool:
         return (view.cumulative_quantity or 0) > self._logged_of(record, view)
-
-    def _counted(self, record: Record, view: OrderView) -> bool:
-        return view.cumulative_quantity == self._logged_of(record, view)
 
     def _over_chain(self, record: Record, view: OrderView) -> OrderView:
         """Return a view whose count includes what the order's earlier venue ids filled."""
@@ -380,21 +399,26 @@ class Books:
         row = self._at(account, OrderRef(fill.broker_order_id))
         if row is not None:
             fees = add_fees(less_fees(row.now.order.fees, fill.fees), amendment.fees)
-            self._become(row, replace(row.now, order=row.now.order.evolve(fees=fees)))
+            row.now = replace(row.now, order=row.now.order.evolve(fees=fees))
         self._log.event(
             EventKind.FEE_AMENDED, row.now.order if row else None, _words(amendment.fees),
             fill_id=fill.fill_id, seq=str(fill.seq), status=str(amendment.fee_status),
         )  # fmt: skip
+        if self._log.rows.is_void(account, fill.fill_id):
+            for back in self._log.rows.fills_at(account, fill.broker_order_id or ""):
+                opposite = back.fees == _taken_back(fill.fees)
+                if opposite and back.kind is FillKind.BUST and back.corrects == fill.fill_id:
+                    fees = negated(amendment.fees)
+                    self.amend(FeeAmendment(back.fill_id, fees, amendment.fee_status, account))
 
-    def _allocate(self, row: _Row, fees: tuple[Money, ...], account: str) -> None:
+    def _allocate(self, row: _Row, view: OrderView, account: str, before: datetime | None) -> None:
         """Share what an order's fees have grown by among its fills that have none, or else the last."""
-        grown = less_fees(fees, row.now.order.fees)
-        if grown is None or not any(fee.amount for fee in grown):
+        name = view.ref.broker_order_id or row.now.order.broker_order_id or ""
+        grown = less_fees(view.cumulative_fees, self._fees_at(row, account, name)) or ()
+        fell = any(fee.amount < 0 for fee in grown) and not _newer(view, before)
+        if fell or not any(fee.amount for fee in grown):
             return
-        found = [
-            fill for name in row.now.order.broker_order_ids
-            for fill in self._log.rows.fills_at(account, name)
-        ]  # fmt: skip
+        found = self._log.rows.fills_at(account, name)
         bare = [fill for fill in found if fill.fees is None] or found[-1:]
         for fill, share in zip(bare, shares(grown, bare), strict=True):
             total = add_fees(fill.fees, share) or ()
@@ -403,23 +427,29 @@ class Books:
 
 def _may_wait(row: _Row, fill: Fill) -> bool:
     """Tell whether counting a fill can wait for the next ones, because no event tells of it by itself."""
-    record, order = row.now, row.now.order
-    row.sum = LEDGER.add(row.sum, fill.quantity)
-    return (
-        record.state is State.CONFIRMED
-        and order.status is OrderStatus.PARTIALLY_FILLED
-        and fill.kind is FillKind.TRADE
-        and fill.broker_order_id in order.broker_order_ids
-        and order.quantity is not None
-        and LEDGER.add(record.logged.quantity, row.sum) < order.quantity
-    )
+    if row.room is None:
+        row.room = _room(row.now)
+    row.room = LEDGER.subtract(row.room, fill.quantity)
+    known = fill.broker_order_id in row.now.order.broker_order_ids
+    return row.room > 0 and fill.kind is FillKind.TRADE and known
 
 
-def _newer(view: OrderView, order: Order | None) -> bool:
+def _room(record: Record) -> Decimal:
+    """Return how much more can fill before an event tells of it; nothing where the next fill does."""
+    order = record.order
+    working = record.state is State.CONFIRMED and order.status is OrderStatus.PARTIALLY_FILLED
+    if not working or order.quantity is None:
+        return Decimal(0)
+    return LEDGER.subtract(order.quantity, record.logged.quantity)
+
+
+def _newer(view: OrderView, told: datetime | None) -> bool:
     """Tell whether a count that fell is news and no stale sight."""
-    if view.updated is None or order is None or order.updated_at is None:
-        return False
-    return view.updated > order.updated_at
+    return view.updated is not None and told is not None and view.updated > told
+
+
+def _taken_back(fees: tuple[Money, ...] | None) -> tuple[Money, ...] | None:
+    return negated(fees) if fees else None
 
 
 def _words(fees: Sequence[Money]) -> str:
@@ -435,6 +465,35 @@ def _state_seen(record: Record, view: OrderView) -> State | None:
     return State.REJECTED if view.status is OrderStatus.REJECTED else State.CONFIRMED
 
 
+def identified(seen: Execution, identity: str, alike: Counter[str]) -> Execution:
+    """Return an execution under the id it is known by, which the profile says how to make.
+
+    `alike` counts the executions of one reading that nothing tells apart: each is one of its own.
+    """
+    order, fill_id, corrects = seen.ref.broker_order_id or seen.ref.token, seen.fill_id, seen.corrects
+    if identity == "content" and fill_id is None and seen.kind is FillKind.TRADE:
+        what = (order, seen.symbol, seen.side, plain(seen.quantity), plain(seen.price), seen.executed_at)
+        text = "\x1f".join(map(str, what))
+        alike[text] += 1
+        digest = hashlib.sha256(text.encode()).hexdigest()[:24]
+        return replace(seen, fill_id=f"{digest}-{alike[text]}", derived=True)
+    if identity == "composite":
+        fill_id, corrects = (
+            name if name is None or name.startswith(f"{order}:") else f"{order}:{name}"
+            for name in (fill_id, corrects)
+        )
+    if seen.kind is FillKind.BUST and corrects and fill_id in (None, corrects):
+        fill_id = f"{corrects}:bust"
+    if fill_id is None:
+        raise BrokerError(
+            "the adapter reported an execution without an id, which its profile doesn't announce.",
+            next_step="report this to the adapter's author",
+        )
+    if (fill_id, corrects) == (seen.fill_id, seen.corrects):
+        return seen
+    return replace(seen, fill_id=fill_id, corrects=corrects)
+
+
 def fields_of(seen: Execution, record: Record | None, account_id: str) -> dict[str, Any]:
     """Return an execution as a fill's fields without number, attributed to our order where it is ours.
 
@@ -442,26 +501,14 @@ def fields_of(seen: Execution, record: Record | None, account_id: str) -> dict[s
     """
     venue_id, order = seen.ref.broker_order_id, record.order if record else None
     fields: dict[str, Any] = {
-        "fill_id": seen.fill_id or "",
-        "kind": seen.kind,
-        "corrects": seen.corrects,
-        "account_id": account_id,
+        "fill_id": seen.fill_id or "", "kind": seen.kind, "corrects": seen.corrects, "account_id": account_id,
         "order_id": order.order_id if order else (venue_id or seen.ref.token or ""),
         "broker_order_id": venue_id or (order.broker_order_id if order else None),
-        "symbol": seen.symbol,
-        "leg": seen.leg,
-        "side": seen.side,
-        "quantity": seen.quantity,
-        "price": seen.price,
-        "fees": seen.fees,
-        "fee_status": seen.fee_status,
-        "account_fee": None,
-        "liquidity": seen.liquidity,
-        "executed_at": seen.executed_at,
-        "source": seen.source,
-        "derived": seen.derived,
-        "evidence": seen.evidence,
-    }
+        "symbol": seen.symbol, "leg": seen.leg, "side": seen.side, "quantity": seen.quantity,
+        "price": seen.price, "fees": seen.fees, "fee_status": seen.fee_status, "account_fee": None,
+        "liquidity": seen.liquidity, "executed_at": seen.executed_at, "source": seen.source,
+        "derived": seen.derived, "evidence": seen.evidence,
+    }  # fmt: skip
     if not _sound(seen, record):
         checked = Fill(**fields)
         fields = {name: getattr(checked, name) for name in fields}
@@ -471,5 +518,6 @@ def fields_of(seen: Execution, record: Record | None, account_id: str) -> dict[s
 def _sound(seen: Execution, record: Record | None) -> bool:
     """Tell at little cost that a fill's own rules would find nothing: an adapter's usual execution."""
     exact = type(seen.quantity) is Decimal and type(seen.price) is Decimal
+    finite = exact and seen.quantity.is_finite() and seen.price.is_finite()
     known = record is not None and record.order.symbol == seen.symbol
-    return exact and known and seen.executed_at.tzinfo is UTC and seen.quantity.is_finite()
+    return finite and known and seen.executed_at.tzinfo is UTC

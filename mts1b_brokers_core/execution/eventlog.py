@@ -50,9 +50,10 @@ class Appender:
         self.first = self._offset + 1
 
     def fill(self, values: dict[str, Any]) -> Fill:
-        """Number an execution, given by its fields, and add it."""
+        """Number an execution, given by its fields, and add it; the dictionary becomes the fill's own."""
         self._seq += 1
-        fill = Fill.trusted(**values, seq=self._seq, broker=self._broker, recorded_at=self.now)
+        values["seq"], values["broker"], values["recorded_at"] = self._seq, self._broker, self.now
+        fill = Fill.adopt(values)
         self._add(fill)
         return fill
 
@@ -156,8 +157,8 @@ class EventLog:
         """Keep what was committed at hand: most readers want just that, and need not parse it again."""
         recent = self._recent
         if appender.amended:
-            recent.clear()
-        if appender.entries:
+            recent.clear()  # the file has them as they are now
+        elif appender.entries:
             # Results arrive in the order of their commits; a gap is another process's, and in the file.
             if not recent or appender.first != self._recent_from + len(recent):
                 recent.clear()
@@ -207,26 +208,39 @@ class EventLog:
         if self._failure is not None:
             raise self._failure
 
-    async def stream(
-        self, stream: Stream, *, since: int | None = None, consumer: str = "default"
-    ) -> AsyncIterator[tuple[Entry, int]]:
-        """Iterate over rows and their offsets from after `since` (a seq), or what the consumer acknowledged.
+    async def fills(self, *, since: int | None, consumer: str) -> AsyncIterator[Fill]:
+        """Iterate over executions from after `since` (a seq), or after what the consumer acknowledged."""
+        async for rows, first in self._batches("fills", since, consumer):
+            for at, row in enumerate(rows, first):
+                if isinstance(row, Fill):
+                    yield row
+                    if since is None:
+                        self._acknowledge(consumer, "fills", at)
+
+    async def events(self, *, since: int | None, consumer: str) -> AsyncIterator[BrokerEvent]:
+        """Iterate over everything logged, in the same way."""
+        async for rows, first in self._batches("events", since, consumer):
+            for at, row in enumerate(rows, first):
+                yield event_of(row, at)
+                if since is None:
+                    self._acknowledge(consumer, "events", at)
+
+    async def _batches(
+        self, stream: Stream, since: int | None, consumer: str
+    ) -> AsyncIterator[tuple[Sequence[Entry], int]]:
+        """Iterate over rows that stand together, with the offset of the first.
 
         Asking for the next row acknowledges the one before. Ends when the broker closes; raises
         `BrokerFailed` where it failed.
         """
-        named, only_fills = since is None, stream == "fills"
         cursor = self._cursor(stream, consumer) if since is None else self._offset_of(since)
         while True:
             bell = self._bell
             rows = self._after(cursor)
-            for row in rows:
-                cursor += 1
-                if not only_fills or isinstance(row, Fill):
-                    yield row, cursor
-                    if named:
-                        self._acknowledge(consumer, stream, cursor)
-            if not rows:
+            if rows:
+                yield rows, cursor + 1
+                cursor += len(rows)
+            else:
                 self.check()
                 if self._closed:
                     return

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
+from mts1b_brokers_core.foundation.errors import InvalidInput
+from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal, parking
@@ -19,7 +22,8 @@ class Ingest:
         self._log = log
         self._profile = profile
         self._account_id = account_id
-        self._park_ns = round(park_max * 1e9)
+        self._park = timedelta(seconds=park_max)
+        self._exceeding: set[str] = set()
         self._held: dict[str, OrderView] = {}
         #: Called with a key when a terminal status begins to wait for its last fills.
         self.on_held: Callable[[str], object] | None = None
@@ -40,26 +44,32 @@ class Ingest:
         if not seen:
             return Ingested()
         held = dict(self._held)
+        unreadable: list[tuple[str, str]] = []
 
         def work(log: Appender) -> Ingested:
             books = self._books(log, release=release)
             for item in seen:
-                if isinstance(item, Execution):
-                    books.execution(item)
-                elif isinstance(item, OrderView):
-                    books.view(item)
-                else:
-                    books.amend(item)
+                try:
+                    if isinstance(item, Execution):
+                        books.execution(item)
+                    elif isinstance(item, OrderView):
+                        books.view(item)
+                    else:
+                        books.amend(item)
+                except InvalidInput as error:  # what no fill can hold is told of, and stops nothing else
+                    unreadable.append((error.message, repr(item)))
             books.merge()
             waiting = held | books.result.held
-            for key in waiting.keys() & books.result.orders.keys():
+            for key in (waiting.keys() & books.result.orders.keys()) - books.result.past:
                 books.result.held.pop(key, None)
                 books.view(waiting[key])
             failpoint("fill.uncommitted")
             return books.close()
 
         result = await self._log.transact(work)
-        for key in result.orders:
+        for cause, words in unreadable:
+            self._log.observed(EventKind.UNREADABLE, cause, words=words)
+        for key in result.past.union(result.orders):
             self._held.pop(key, None)
         for key, view in result.held.items():
             begins = key not in held
@@ -69,8 +79,9 @@ class Ingest:
         return result
 
     def _books(self, log: Appender, *, release: bool = False) -> Books:
-        until = log.now_ns + self._park_ns
-        return Books(log, self._account_id, self._profile, release=release, park_until_ns=until)
+        return Books(
+            log, self._account_id, self._profile, release=release, park=self._park, exceeding=self._exceeding
+        )
 
     async def unpark(self) -> None:
         """Log the parked executions whose order is known by now, or whose order can't be ours any more."""
@@ -87,5 +98,6 @@ class Ingest:
                     parking.unpark(log.connection, account, seen.fill_id)
                     books.execution(seen, parked=True)
             books.close()
+            failpoint("unpark.uncommitted")
 
         await self._log.transact(work)

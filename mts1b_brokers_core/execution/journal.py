@@ -310,16 +310,3 @@ def twin(connection: sqlite3.Connection, account_id: str, mark: str, key: str) -
         (mark, account_id, key, *UNRESOLVED),
     ).fetchone()
     return None if row is None else _record(row)
-
-
-def void(connection: sqlite3.Connection, account_id: str, fill_id: str) -> bool:
-    """Mark an execution as taken back; False where it is already."""
-    return bool(
-        connection.execute("INSERT OR IGNORE INTO voided VALUES (?, ?)", (account_id, fill_id)).rowcount
-    )
-
-
-def is_void(connection: sqlite3.Connection, account_id: str, fill_id: str) -> bool:
-    """True where an execution was taken back."""
-    query = "SELECT 1 FROM voided WHERE account_id = ? AND fill_id = ?"
-    return connection.execute(query, (account_id, fill_id)).fetchone() is not None

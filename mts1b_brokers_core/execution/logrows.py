@@ -29,6 +29,12 @@ class Rows(Protocol):
     def fee_open(self, account_id: str, fill_id: str) -> bool | None:
         """Tell whether a logged execution's fees are not known yet; None where it isn't logged."""
 
+    def void(self, account_id: str, fill_id: str) -> bool:
+        """Mark an execution as taken back; False where it is already."""
+
+    def is_void(self, account_id: str, fill_id: str) -> bool:
+        """True where an execution was taken back."""
+
     def fill(self, account_id: str, fill_id: str) -> Fill | None:
         """Return an execution as it was logged, or None where it wasn't."""
 
@@ -78,6 +84,16 @@ class FileRows:
         row = self._one("SELECT fee_open FROM log WHERE account_id = ? AND fill_id = ?", account_id, fill_id)
         return None if row is None else bool(row[0])
 
+    def void(self, account_id: str, fill_id: str) -> bool:
+        """Mark an execution as taken back; False where it is already."""
+        values = (account_id, fill_id)
+        return bool(self._connection.execute("INSERT OR IGNORE INTO voided VALUES (?, ?)", values).rowcount)
+
+    def is_void(self, account_id: str, fill_id: str) -> bool:
+        """True where an execution was taken back."""
+        query = "SELECT 1 FROM voided WHERE account_id = ? AND fill_id = ?"
+        return self._one(query, account_id, fill_id) is not None
+
     def fill(self, account_id: str, fill_id: str) -> Fill | None:
         """Return an execution as it was logged, or None where it wasn't."""
         row = self._one("SELECT body FROM log WHERE account_id = ? AND fill_id = ?", account_id, fill_id)
@@ -123,12 +139,13 @@ class MemoryRows:
         self._at: defaultdict[tuple[str | None, str | None], list[str]] = defaultdict(list)
         #: Where each execution stands, by seq from 1.
         self._places: list[int] = []
-        self._committed = (0, 0)
+        self._voided: dict[tuple[str, str], None] = {}
+        self._committed = (0, 0, 0)
         self._amended: list[Fill] = []
 
     def commit(self) -> None:
         """Keep what was added."""
-        self._committed = len(self._entries), len(self._places)
+        self._committed = len(self._entries), len(self._places), len(self._voided)
         self._amended.clear()
 
     def roll_back(self) -> None:
@@ -136,12 +153,14 @@ class MemoryRows:
         for fill in reversed(self._amended):
             self._write(fill)
         self._amended.clear()
-        entries, fills = self._committed
+        entries, fills, voided = self._committed
         for entry in self._entries[entries:]:
             if isinstance(entry, Fill):
                 del self._fills[entry.account_id, entry.fill_id]
                 self._at[entry.account_id, entry.broker_order_id].pop()
         del self._entries[entries:], self._places[fills:]
+        for name in list(self._voided)[voided:]:
+            del self._voided[name]
 
     def newest(self) -> tuple[int, int]:
         """Return the last row's offset and seq, zeroes where there is none."""
@@ -160,6 +179,17 @@ class MemoryRows:
         """Tell whether a logged execution's fees are not known yet; None where it isn't logged."""
         fill = self._fills.get((account_id, fill_id))
         return None if fill is None else fill.fees is None
+
+    def void(self, account_id: str, fill_id: str) -> bool:
+        """Mark an execution as taken back; False where it is already."""
+        if (account_id, fill_id) in self._voided:
+            return False
+        self._voided[account_id, fill_id] = None
+        return True
+
+    def is_void(self, account_id: str, fill_id: str) -> bool:
+        """True where an execution was taken back."""
+        return (account_id, fill_id) in self._voided
 
     def fill(self, account_id: str, fill_id: str) -> Fill | None:
         """Return an execution as it was logged, or None where it wasn't."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from mts1b_brokers_core.foundation.errors import OrderNotFound
 from mts1b_brokers_core.foundation.orders import Fill, Order
 
 from . import journal
-from .books import fields_of
+from .books import fields_of, identified
 from .journal import Record
 from .login import Login
 from .port import Execution, OrderRef, OrderView
@@ -57,8 +58,9 @@ class Lookups:
     async def fills_of(self, executions: Sequence[Execution]) -> list[Fill]:
         """Return executions as fills: as logged where they are, with seq 0 where they aren't yet."""
 
-        login, fills = self._login, []
-        for row in executions:
+        login, fills, alike = self._login, [], Counter[str]()
+        for seen in executions:
+            row = identified(seen, login.port.profile.fill_identity, alike)
             account = row.account_id or login.account_id
             logged = login.log.logged_fill(account, row.fill_id or "")
             record = login.journal.read(journal.at_venue, account, row.ref)

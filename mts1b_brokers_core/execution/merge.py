@@ -63,6 +63,17 @@ class Logged:
         name = broker_order_id or ""
         return Logged({**self.parts, name: self.of(name).plus(part)})
 
+    def with_fills(self, fills: Sequence[Fill]) -> Logged:
+        """Return the totals with executions counted in."""
+        sums: dict[str, tuple[Decimal, Decimal]] = {}
+        add, multiply = LEDGER.add, LEDGER.multiply
+        for fill in fills:
+            name = fill.broker_order_id or ""
+            quantity, value = sums.get(name, _ZEROES)
+            sums[name] = add(quantity, fill.quantity), add(value, multiply(fill.price, fill.quantity))
+        parts = {name: self.of(name).plus(Part(*sum_)) for name, sum_ in sums.items()}
+        return Logged({**self.parts, **parts})
+
     def under(self, broker_order_id: str) -> Logged:
         """Return the totals with what was logged before any id was known under the first that is."""
         if "" not in self.parts:
@@ -83,6 +94,8 @@ class Logged:
 
 
 _NOTHING = Part()
+_ZERO = Decimal(0)
+_ZEROES = (_ZERO, _ZERO)
 NOTHING_LOGGED = Logged()
 
 
@@ -90,31 +103,34 @@ def apply(
     order: Order,
     seen: OrderView | Fill,
     *,
-    logged: Part = _NOTHING,
+    logged: Part | None = None,
     reopens: frozenset[OrderStatus] = frozenset(),
 ) -> Order:
     """Return the order with an observation merged in; for a fill, `logged` already includes it.
 
     Bindings are never overwritten. The filled quantity is the larger of what the venue counts and what
-    the log holds, and falls only by a bust. A terminal status stays (but for those in `reopens`):
-    cancelled with a late fill is cancelled with more filled. Of a venue id that a replace has left
-    behind nothing counts but its fills.
+    the log holds; it falls only by a bust, or to the count of a view that is not stale and agrees with
+    `logged`, where that is given: an older count was believed after a bust. A terminal status stays (but
+    for those in `reopens`): cancelled with a late fill is cancelled with more filled. Of a venue id that
+    a replace has left behind nothing counts but its fills.
     """
     if isinstance(seen, Fill):
-        return with_fills(order, (seen,), logged)
-    return _with_view(order, seen, reopens)
+        return with_fills(order, (seen,), logged or _NOTHING)
+    return _with_view(order, seen, logged, reopens)
 
 
-def _with_view(order: Order, view: OrderView, reopens: frozenset[OrderStatus]) -> Order:
+def _with_view(order: Order, view: OrderView, logged: Part | None, reopens: frozenset[OrderStatus]) -> Order:
     changes: dict[str, Any] = _binding(order, view)
-    if _left_behind(order, view):
+    if left_behind(order, view):
         return order.evolve(**changes) if changes else order
+    stale = view.updated is not None and order.updated_at is not None and view.updated < order.updated_at
     filled = max(order.filled_quantity, view.cumulative_quantity or Decimal(0))
+    if logged is not None and not stale and view.cumulative_quantity == logged.quantity:
+        filled = logged.quantity
     if filled != order.filled_quantity:
         changes["filled_quantity"] = filled
     if view.average_price is not None and view.cumulative_quantity == filled and filled:
         changes["average_price"] = view.average_price
-    stale = view.updated is not None and order.updated_at is not None and view.updated < order.updated_at
     if not stale and view.updated is not None:
         changes["updated_at"] = view.updated
     status = _status(order, view.status, filled, stale=stale, reopens=reopens)
@@ -145,7 +161,8 @@ def _binding(order: Order, view: OrderView) -> dict[str, Any]:
     return changes
 
 
-def _left_behind(order: Order, view: OrderView) -> bool:
+def left_behind(order: Order, view: OrderView) -> bool:
+    """Tell whether a view shows a venue id that a replace has left behind."""
     shown = view.ref.broker_order_id
     earlier = shown in order.broker_order_ids and shown != order.broker_order_id
     return earlier or view.replaced_by is not None
@@ -175,9 +192,9 @@ def with_fills(order: Order, fills: Sequence[Fill], logged: Part) -> Order:
         filled = max(Decimal(0), LEDGER.add(order.filled_quantity, last.quantity))
     else:
         filled = max(order.filled_quantity, logged.quantity)
-    fees, at = order.fees, order.updated_at
+    at = order.updated_at
+    fees = add_fees(order.fees, _summed([fill.fees for fill in fills if fill.fees is not None]))
     for fill in fills:
-        fees = add_fees(fees, fill.fees)
         at = fill.executed_at if at is None or fill.executed_at > at else at
     changes: dict[str, Any] = {"filled_quantity": filled, "fees": fees, "updated_at": at}
     if filled == logged.quantity:
@@ -213,6 +230,16 @@ def add_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) 
     for fee in second:
         totals[fee.currency] = totals[fee.currency] + fee if fee.currency in totals else fee
     return tuple(totals[currency] for currency in sorted(totals))
+
+
+def _summed(rows: Sequence[tuple[Money, ...]]) -> tuple[Money, ...] | None:
+    if not rows:
+        return None
+    totals: dict[str, Decimal] = {}
+    for row in rows:
+        for fee in row:
+            totals[fee.currency] = LEDGER.add(totals.get(fee.currency, _ZERO), fee.amount)
+    return tuple(Money.trusted(amount=totals[name], currency=name) for name in sorted(totals))
 
 
 def less_fees(first: tuple[Money, ...] | None, second: tuple[Money, ...] | None) -> tuple[Money, ...] | None:

@@ -22,7 +22,10 @@ def could_own(connection: sqlite3.Connection, account_id: str, seen: Execution) 
     return any(
         row.account_id == account_id
         and not row.order.broker_order_ids
-        and (bool(row.order.legs) or (row.order.symbol, row.order.side) == (seen.symbol, seen.side))
+        and any(
+            bool(order.legs) or (order.symbol, order.side) == (seen.symbol, seen.side)
+            for order in (row.order, *row.order.attached)
+        )
         for row in journal.unsettled(connection, _UNBOUND)
     )
 

@@ -529,6 +529,13 @@ async def settle(turns: int = 60) -> None:
         await asyncio.sleep(0)
 
 
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Let tasks and the journal's thread go on until something holds, for at most three real seconds."""
+    async with asyncio.timeout(3):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 async def take(stream: AsyncIterator[Any], count: int) -> list[Any]:
     """Take rows from a stream; the last one stays unacknowledged."""
     rows = []
