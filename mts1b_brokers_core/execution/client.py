@@ -33,7 +33,6 @@ from .instruments import InstrumentCache
 from .intake import Intake
 from .journal import Journal, State
 from .login import Login
-from .logrows import event_of
 from .lookups import Lookups
 from .ownership import Halt, Leader, Owner
 from .port import Guarantee, OrderRef, PlaceResult, Ticket, guarantee_of
@@ -163,24 +162,21 @@ class VenueClient(VenueAdapter):
             return [row.evolve(broker=self.name) for row in listing.rows]
 
     @final
-    async def stream_fills(self, since: int | None = None, consumer: str = "default") -> AsyncIterator[Fill]:
+    def stream_fills(self, since: int | None = None, consumer: str = "default") -> AsyncIterator[Fill]:
         """Iterate over executions: after `since` (a seq), or after what `consumer` has acknowledged.
 
         Asking for the next fill acknowledges the one before, so a crash redelivers at most one.
         """
         self._check_open()
-        async for fill, _ in self._event_log.stream("fills", since=since, consumer=consumer):
-            assert isinstance(fill, Fill)
-            yield fill
+        return self._event_log.fills(since=since, consumer=consumer)
 
     @final
-    async def stream_events(
+    def stream_events(
         self, since: int | None = None, consumer: str = "default"
     ) -> AsyncIterator[BrokerEvent]:
         """Iterate over everything logged: fills, busts, status changes, gaps, halts."""
         self._check_open()
-        async for entry, offset in self._event_log.stream("events", since=since, consumer=consumer):
-            yield event_of(entry, offset)
+        return self._event_log.events(since=since, consumer=consumer)
 
     async def wait_for(
         self,

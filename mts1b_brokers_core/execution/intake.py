@@ -193,11 +193,12 @@ class Intake:
             seen = await self._login.ingest.observe(merged)
             failpoint("fill.delivered")
             self._want(seen.reread)
+        if len(merged) == len(items):
+            return
         for item in items:
             if isinstance(item, port.Trigger):
                 self._want(item.refs, everything=not item.refs)
-        for item in items:
-            if isinstance(item, port.Link):
+            elif isinstance(item, port.Link):
                 await self._linked(item)
             elif isinstance(item, port.Unreadable):
                 self.report([item])

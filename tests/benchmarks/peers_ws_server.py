@@ -2,7 +2,7 @@
 
 Prints its port and ends when its input does. A client asks with a text message that is a whole number N, and
 gets N frames; other messages are ignored. The first argument, where given, is the frame's text with
-`%(n)d` for the fill's number, from 1 on in each answer.
+`%(n)d` for the fill's number, from 1 on in each answer, and `%(o)d` for its order's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ FILL = (
     '"executed_at":"2026-07-01T12:00:00.123456+00:00","kind":"trade","corrects":null}}'
 )
 CHUNK = 64 * 1024
+#: How many orders the fills of a template with `%(o)d` belong to.
+ORDERS = 50
 
 
 def frame(text: bytes) -> bytes:
@@ -34,7 +36,7 @@ def chunks(template: str, count: int) -> list[bytes]:
     """Build the frames, joined into pieces that a socket takes well."""
     pieces, piece = [], bytearray()
     for number in range(1, count + 1):
-        piece += frame((template % {"n": number}).encode())
+        piece += frame((template % {"n": number, "o": number % ORDERS}).encode())
         if len(piece) >= CHUNK:
             pieces.append(bytes(piece))
             piece.clear()
@@ -99,6 +101,8 @@ class Venue(asyncio.Protocol):
         text = bytes(byte ^ mask[index % 4] for index, byte in enumerate(payload))
         if data[0] & 0xF == 8:
             self._transport.close()
+        elif data[0] & 0xF == 9:
+            self._transport.write(struct.pack(">BB", 0x8A, len(text)) + text)
         elif text.isdigit():
             count = int(text)
             if count not in self.built:
