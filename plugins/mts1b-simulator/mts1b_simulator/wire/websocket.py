@@ -64,14 +64,9 @@ class Socket(Session):
         """Take bytes: answer pings, hand messages on, take part in closing."""
         if self.frozen or self.over:
             return
-        try:
-            self._ws.receive_data(raw)
-            for event in self._ws.events():
-                self._take(event)
-        except RemoteProtocolError as error:
-            if not self.over:
-                self.write(self._ws.send(error.event_hint or ws.CloseConnection(code=1002)))
-                self._end()
+        self._ws.receive_data(raw)
+        for event in self._ws.events():
+            self._take(event)
 
     def _take(self, event: ws.Event) -> None:
         if isinstance(event, ws.Ping):

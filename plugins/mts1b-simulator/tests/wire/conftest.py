@@ -87,8 +87,8 @@ class SocketClient:
         self._ws = WSConnection(ConnectionType.CLIENT)
         self._events: list[Any] = []
 
-    async def open(self, host: str, path: str) -> None:
-        self.writer.write(self._ws.send(ws.Request(host=host, target=path)))
+    async def open(self, host: str, path: str, first: bytes) -> None:
+        self.writer.write(self._ws.send(ws.Request(host=host, target=path)) + first)
         assert isinstance(await self.event(), ws.AcceptConnection)
 
     def send(self, data: str) -> None:
@@ -119,17 +119,17 @@ class SocketClient:
                 return None
             assert isinstance(event, ws.Message), event
             data = json.loads(event.data)
-            if data.get("type") != "heartbeat":
+            if not (isinstance(data, dict) and data.get("type") == "heartbeat"):
                 return data
 
 
-async def connect(server: Any, path: str) -> SocketClient:
+async def connect(server: Any, path: str, first: bytes = b"") -> SocketClient:
     place = urlsplit(server.ws_url)
     context = None if server.ca_file is None else ssl.create_default_context(cafile=str(server.ca_file))
     reader, writer = await asyncio.open_connection(place.hostname, place.port, ssl=context)
     socket = SocketClient(reader, writer)
     _opened.append(writer)
-    await socket.open(place.netloc, path)
+    await socket.open(place.netloc, path, first)
     return socket
 
 

@@ -86,6 +86,8 @@ async def test_what_is_not_http_is_refused_and_a_bug_is_told(serve: Any) -> None
         reply = await client.get("/broken")
         assert (reply.status_code, reply.json()["error"]["code"]) == (500, "simulator_bug")
         assert (await client.get("/echo")).status_code == 400
+        switch = {"Connection": "Upgrade", "Upgrade": "websocket"}
+        assert (await client.get("/echo", headers=switch)).status_code == 400
     assert isinstance(server.errors.pop(), KeyError)
 
 
@@ -178,6 +180,13 @@ async def hang_up(writer: asyncio.StreamWriter) -> None:
         await writer.wait_closed()
     except OSError:
         return
+
+
+async def test_a_frame_that_comes_with_the_handshake_is_not_lost(serve: Any) -> None:
+    server = await serve.other(venue())
+    masked = b"\x81\x87" + bytes(4) + b'"early"'
+    socket = await serve.socket(server, "/echo", masked)
+    assert await socket.frame() == "early"
 
 
 class Broken(Echo):

@@ -360,12 +360,25 @@ async def test_a_replace_by_another_links_the_two(serve: Any, meaning: Any, quan
     client.server.venue.fill(old["id"], "0.5")
     refused = await client.refused("PATCH", f"/v1/orders/{old['id']}", {"limit_price": "1.001"})
     assert refused == (422, "bad_price")
+    if meaning == "total":
+        too_little = await client.refused("PATCH", f"/v1/orders/{old['id']}", {"quantity": "0.5"})
+        assert too_little == (422, "bad_quantity")
     reply = await client("PATCH", f"/v1/orders/{old['id']}", {"quantity": "3", "client_order_id": "t2"})
     new = reply.json()["order"]
     assert (new["replaces"], new["quantity"], new["client_order_id"]) == (old["id"], quantity, "t2")
     old = (await client.get(f"/v1/orders/{old['id']}"))["order"]
     assert (old["status"], old["replaced_by"]) == ("cancelled", new["id"])
     assert await client.refused("PATCH", f"/v1/orders/{old['id']}", {"quantity": "4"}) == (409, "final")
+
+
+async def test_a_change_sent_again_under_its_token_is_made_once(serve: Any) -> None:
+    client = await serve(ReferenceProfile(dedupes=True, replace="new_id"))
+    old, other = await client.order("t"), await client.order("u")
+    body = {"quantity": "3", "client_order_id": "t2"}
+    first = (await client("PATCH", f"/v1/orders/{old['id']}", body)).json()["order"]
+    again = (await client("PATCH", f"/v1/orders/{other['id']}", body)).json()["order"]
+    assert again == first
+    assert [order.status for order in client.server.venue.orders()] == ["cancelled", "open", "open"]
 
 
 async def test_a_venue_without_replace_says_so(serve: Any) -> None:
