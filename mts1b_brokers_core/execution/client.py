@@ -365,8 +365,9 @@ class VenueClient(VenueAdapter):
         """Take in what the venue says; only the process that owns the login does."""
         self._run(self._intake.read(), "reader")
         await self._intake.settle_the_past()
-        self._run(self._intake.pump(), "frames")
-        self._run(self._intake.merge(), "merging")
+        if self.profile.fill_source != "poll":
+            self._run(self._intake.pump(), "frames")
+            self._run(self._intake.merge(), "merging")
         if not self.connection.in_process:
             self._run(self._intake.reconcile(), "reconciliation")
 

@@ -103,7 +103,10 @@ def guarantee_of(profile: VenueProfile, *, durable: bool) -> Guarantee:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One attempt to place (or replace) an order: what to send, under which token, until when."""
+    """One attempt to place (or replace) an order: what to send, under which token, until when.
+
+    `t0` and `not_after` are times of ours; `ClockSkew` tells the venue's.
+    """
 
     order: orders.Order
     account_id: str
@@ -209,7 +212,7 @@ class FeeAmendment:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Something happened to these orders: read them."""
+    """Something happened to these orders: read them; none named means that anything may have."""
 
     refs: tuple[OrderRef, ...] = ()
 
@@ -373,7 +376,7 @@ class VenuePort(Protocol):
 
     @abstractmethod
     def frames(self) -> AsyncIterator[Any]:
-        """Iterate over raw frames as they arrive."""
+        """Iterate over raw frames as they arrive; never asked where fills are polled."""
 
     @abstractmethod
     def decode(self, frame: Any) -> Sequence[Decoded]:

@@ -326,7 +326,6 @@ class Pool:
                 port,
                 ssl=None if proxy else context,
                 server_hostname=origin.host if context and not proxy else None,
-                happy_eyeballs_delay=0.25,
             )
             if context and proxy:
                 await self._tunnel(connection, origin, context, proxy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
@@ -135,9 +134,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
         return {LIMIT: 1.0} if self.profile.limits else {}
 
     async def frames(self) -> AsyncIterator[Sequence[Item]]:
-        """Iterate over batches of what arrived together; a venue without a stream is silent for ever."""
-        if self.profile.fill_source == "poll":
-            await asyncio.Event().wait()
+        """Iterate over batches of what arrived together."""
         socket = WebSocket(
             self.settings.ws_url, self.clock, hello=self._stream.hello, silent_after=5.0, heartbeats=True,
             tap=self.recorder, ca_file=self.settings.ca_file,
