@@ -72,6 +72,8 @@ def _load(rows: list[dict[str, Any]], config: Path | None) -> None:
     """Load each plugin in a process of its own, several at once, and note what became of it."""
     import asyncio
 
+    from mts1b_brokers_core.platform.security import redact
+
     from .probe import load_apart
     from .session import run
     from .terminal import Spinner
@@ -81,7 +83,7 @@ def _load(rows: list[dict[str, Any]], config: Path | None) -> None:
             work = [asyncio.to_thread(load_apart, row["name"], config) for row in rows]
             for row, loaded in zip(rows, await asyncio.gather(*work), strict=True):
                 usable = loaded["state"] == "loaded"
-                row |= {**loaded, "loaded": usable, "usable": usable}
+                row |= {**redact(loaded), "loaded": usable, "usable": usable}
 
     run(session())
 

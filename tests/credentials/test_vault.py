@@ -199,6 +199,17 @@ async def test_a_sealed_server_and_none_at_all_are_unavailable(sealed: str) -> N
             no_secret_in(caught.value, "a-token", "a-secret-id")
 
 
+async def test_behind_tls_only_a_server_that_is_vouched_for_is_asked(behind_tls: dict[str, str]) -> None:
+    source = source_of(behind_tls)
+    await source.write("kraken", VALUES)
+    assert await source.read("kraken") == VALUES
+    for authority in ({}, {"VAULT_CACERT": "/no/such/file"}):
+        unknown = {name: value for name, value in behind_tls.items() if name != "VAULT_CACERT"} | authority
+        with pytest.raises(CredentialStoreUnavailable, match="can't be reached") as caught:
+            await source_of(unknown).fetch("kraken")
+        no_secret_in(caught.value, "token-behind-tls")
+
+
 @pytest.mark.parametrize(
     ("environ", "words"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from mts1b_brokers_core import open_broker
 from mts1b_brokers_core.foundation.errors import UnknownSetting
 from mts1b_brokers_core.platform.credentials import CredentialError, CredentialsDenied
 from mts1b_brokers_core.platform.security import redact
+from mts1b_brokers_core.runtime.credentials import vault_source
 from mts1b_brokers_core.runtime.opening import Request, complete
 
 
@@ -59,6 +61,9 @@ def test_a_broker_opens_with_what_vault_has_where_the_secret_says(by_role: Any) 
     assert (key, environment) == ("key-in-vault", "paper")
     assert "in-vault" not in shown
     assert seek().found["api_secret",].place == "vault secret/mts1b/brokers/zeta"
+    login = vault_source(os.environ)._login
+    assert login is not None
+    assert vault_source(os.environ)._login is login  # one login for the process
     with pytest.raises(CredentialError, match="are for paper; the argument environment chose live"):
         seek(environment="live")
     by_role.put("zeta", api_key="key-in-vault", api_secrt="secret-in-vault")
