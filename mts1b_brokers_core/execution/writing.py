@@ -46,7 +46,9 @@ def tell(log: Appender, was: Record, now: Record, *, settle: bool = True) -> Rec
         log.event(EventKind.STATUS, order, str(now.state if became_absent else order.status))
     if order.settled and not was.order.settled:
         log.event(EventKind.SETTLED, order)
-    if now.cancel_wanted and now.state is State.CONFIRMED is not was.state and not order.is_final:
+    found = now.state is State.CONFIRMED is not was.state
+    bound = now.state is State.UNKNOWN and order.broker_order_id not in (None, was.order.broker_order_id)
+    if now.cancel_wanted and (found or bound) and not order.is_final:
         log.cancels_due.append(order)
     return now
 

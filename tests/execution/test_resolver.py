@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -476,10 +477,8 @@ async def test_the_state_and_the_attempt_say_how_it_ended(
     venue.find_next.append(Inconclusive("busy"))
     order = buy()
     async with venue.client() as broker:
-        try:
+        with contextlib.suppress(OrderNotPlaced, OrderRejected, OutcomeUnknown):
             await broker.submit(order)
-        except (OrderNotPlaced, OrderRejected, OutcomeUnknown):
-            pass
         record = broker._login.record(order.idempotency_key)
         assert record is not None
         assert (record.state, record.certainty) == (state, certainty)
