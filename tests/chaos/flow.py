@@ -115,6 +115,8 @@ class Callers:
         self._draw = Random(f"{seed}/callers")
         self.counts: Counter[str] = Counter()
         self.left = len(flow)
+        #: What callers were told that no caller can act on, by key.
+        self.surprises: list[tuple[str, Exception]] = []
 
     async def run(self) -> None:
         """Place every order, and do with it what was planned."""
@@ -127,6 +129,9 @@ class Callers:
         for plan in waiting:
             try:
                 await self._one(plan)
+            # Whatever else a caller is told, alone or in a group: the judge names it, and the others go on.
+            except Exception as error:  # noqa: BLE001
+                self.surprises.append((plan.key, error))
             finally:
                 self.left -= 1
 

@@ -130,7 +130,7 @@ class Judge:
         elif record.state is State.DUPLICATE:
             self._find("called a duplicate, and the venue has no two orders of it", plan.key)
         if record.state is State.CONFIRMED:
-            self._confirmed(plan, record, live)
+            self._confirmed(plan, record, live or held)  # taken first, and refused later
         elif record.state is State.REJECTED or record.state is State.NOT_PLACED:
             if live:
                 self._find(f"{record.state} ({record.certainty}), and the venue has it", plan.key, live[0].id)
@@ -141,7 +141,7 @@ class Judge:
                 self._find("ambiguous without evidence", plan.key)
         elif record.state is not State.DUPLICATE:
             self._find(f"still {record.state} although the venue answers", plan.key)
-        if plan.accepted and not live:
+        if plan.accepted and not held:
             self._find("accepted, said the broker, and the venue has no such order", plan.key)
         self._canceled(plan, live)
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import tempfile
+import traceback
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -193,15 +194,15 @@ class _Run:
             watching = asyncio.ensure_future(self._watch(callers))
             try:
                 await callers.run()
-            except* errors.BrokerFailed as group:
-                self._find(f"the broker failed: {group.exceptions[0]}")
-            except* errors.BrokerError as group:
-                self._find(f"a caller was told what it can't act on: {group.exceptions!r}")
             finally:
                 for task in (watching, filling):
                     task.cancel()
             self._venue.faults.clear()
+            self.result.requests = sum(self._venue.faults.requests.values())
             self.result.callers = callers.counts
+            for key, error in callers.surprises:
+                told = tuple("".join(traceback.format_exception(error)).splitlines()[-12:])
+                self.result.findings.append(Finding(f"told what no caller can act on: {error!r}", key, "", told))
             ended = self._clock.monotonic()
             settled = await self._settle(broker)
             self.result.settling = self._clock.monotonic() - ended
@@ -270,7 +271,6 @@ class _Run:
 
     def _count(self, broker: ReferenceClient) -> None:
         venue, result = self._venue, self.result
-        result.requests = sum(venue.faults.requests.values())
         result.faults = Counter(row.fault.kind for row in venue.faults.applied)
         met = sum(1 for row in venue.faults.applied if isinstance(row.fault, RequestFault))
         result.faulty_share = met / max(result.requests, 1)
