@@ -13,6 +13,7 @@ from pydantic import Field
 
 from .base import Model
 from .clock import Clock
+from .errors import InvalidInput
 from .events import BrokerEvent
 from .protocols import BrokerProtocol
 from .settings import BrokerSettings
@@ -94,6 +95,18 @@ class SimulatorOptions:
     tls: bool = False
     faults: Sequence[str] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_texts(cls, given: Mapping[str, str]) -> SimulatorOptions:
+        """Read options from texts by name; those not known here are the venue's own. Raises `InvalidInput`."""
+        rest = dict(given)
+        seed, faults, tls = rest.pop("seed", "0"), rest.pop("faults", ""), rest.pop("tls", "no")
+        if not seed.isdecimal() or tls not in ("yes", "no"):
+            raise InvalidInput(
+                f"got seed={seed!r} and tls={tls!r}, expected a whole number and yes or no.",
+                next_step="correct the setting `simulator`",
+            )
+        return cls(seed=int(seed), tls=tls == "yes", faults=tuple(faults.split()), extra=rest)
 
 
 @runtime_checkable

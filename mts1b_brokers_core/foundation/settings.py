@@ -63,4 +63,9 @@ class BrokerSettings(Model):
     record: Path | None = Field(
         None, description="Record every frame that comes and goes, secrets left out, in this file."
     )
+    simulator: dict[str, str] = Field(
+        default_factory=dict,
+        description="How the simulator is started, where it is: seed, faults (several at spaces), tls, and "
+        "what the venue's own takes.",
+    )
     gates: Gates = Field(default_factory=Gates, description="Limits on what may be submitted.")

@@ -87,6 +87,16 @@ class Resolved:
         ships_one = self.registry.facade.has(self.record.name, "mts1b_broker_simulator")
         return environment == "simulator" and ships_one
 
+    def simulator(self) -> SimulatorOptions:
+        """Return how the simulator is to be started. Raises `InvalidInput`."""
+        given = self.found.get(("simulator",))
+        value = given.value if given is not None else {}
+        if not isinstance(value, Mapping):
+            raise errors.InvalidInput(
+                f"simulator: got {value!r}, expected names and texts.", next_step="write {name = 'text'}"
+            )
+        return SimulatorOptions.from_texts({str(name): str(text) for name, text in value.items()})
+
     def settings(self, environment: str, simulator: Mapping[str, object] | None = None) -> BrokerSettings:
         """Return the typed settings; the simulator's own come before variables and file."""
         ours = flat(self.model, simulator or {}, "simulator", lambda path: "the simulator")
@@ -225,7 +235,7 @@ async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol
     environment = resolved.environment()
     served, given = resolved.served(environment), None
     if served:
-        server = facade.simulator(name, SimulatorOptions())
+        server = facade.simulator(name, resolved.simulator())
         await server.start()
         stack.push_async_callback(server.stop)
         given = server.settings
