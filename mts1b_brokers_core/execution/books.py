@@ -193,7 +193,8 @@ class Books:
         now = replace(record, order=order, logged=logged, state=state or record.state)
         if busted := fills[-1].kind is FillKind.BUST:
             self.result.past.add(record.key)
-        self._become(row, now, settle=not busted)
+        # Where only a view of the order tells its fees, one is read before it is settled.
+        self._become(row, now, settle=not busted and self._profile.fee_timing != "order_level")
 
     def _take_back(self, account: str, corrects: str, bust: Execution | None) -> None:
         """Log the opposite of an execution; of one that isn't logged, see that it never is."""
@@ -251,6 +252,8 @@ class Books:
         if state is not None:
             self._late(record, order)
         counted = view.cumulative_quantity in (None, self._logged_of(record, view))
+        if self._profile.fee_timing == "order_level" and view.cumulative_fees is None:
+            counted = counted and not record.logged.quantity
         if (
             order is not record.order
             or state is not None

@@ -266,6 +266,11 @@ def open_changes(connection: sqlite3.Connection, key: str) -> list[Attempt]:
     return [tried for tried in tries if tried.kind != "new" and tried.outcome in (None, State.UNKNOWN)]
 
 
+def doubted(connection: sqlite3.Connection, key: str) -> bool:
+    """Tell whether a change of an order may have been made: only a sight of the order tells."""
+    return any(tried.outcome == State.UNKNOWN for tried in open_changes(connection, key))
+
+
 def abandon_changes(connection: sqlite3.Connection, is_dead: Callable[[str], bool]) -> None:
     """Let the changes whose owner died before their answer be in doubt: a sight of the order tells."""
     query = f"{_ATTEMPT} WHERE kind != 'new' AND outcome IS NULL"

@@ -33,7 +33,12 @@ def change_seen(log: Appender, record: Record, order: Order, view: OrderView) ->
             or shown != given
             or all(getattr(order, name) == given[name] for name in given)
         ):
-            continue  # still being made, not shown, or shown before it was asked for
+            # Still being made, not shown, or shown before it was asked for; but an order that ended as it
+            # was is changed no more.
+            if tried.outcome is not None and view.status.final and view.replaced_by is None:
+                ended = (tried.n, str(State.NOT_PLACED), "the order ended without it")
+                journal.finish_attempt(log.connection, record.key, *ended)
+            continue
         order = order.evolve(**given)
         journal.finish_attempt(log.connection, record.key, tried.n, str(State.CONFIRMED), "seen at the venue")
         log.event(EventKind.REPLACED, order, ", ".join(sorted(given)))

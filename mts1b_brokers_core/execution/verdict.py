@@ -67,7 +67,15 @@ def _candidates(ticket: port.Ticket, views: list[port.OrderView], slack: timedel
         if (ticket.token is None or view.ref.token is None)
         and (view.created is None or view.created >= ticket.t0 - slack)
         and view.terms.contradicts(ticket.order) is None
+        and _sized_alike(view.terms, ticket.order)
     ]  # fmt: skip
+
+
+def _sized_alike(shown: port.Terms, order: Order) -> bool:
+    """Tell whether an order shown may be sized as ours: units are no amount, an amount is no units."""
+    if order.quantity is None:
+        return shown.quantity is None or shown.quote_quantity is not None
+    return shown.quantity is not None or shown.quote_quantity is None
 
 
 def _sight(ticket: port.Ticket, views: list[port.OrderView]) -> Verdict:

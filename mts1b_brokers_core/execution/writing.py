@@ -31,6 +31,8 @@ def tell(log: Appender, was: Record, now: Record, *, settle: bool = True) -> Rec
     now = _with_earlier_fills(log, was, now)
     complete = now.order.is_final and now.logged.quantity == now.order.filled_quantity
     settled = complete and settle and now.state is not State.DUPLICATE
+    if settled and not was.order.settled:
+        settled = not journal.doubted(log.connection, now.key)
     pending = now.order.fills_pending and not complete
     absent = now.state is State.NOT_PLACED
     if (settled, pending) != (now.order.settled, now.order.fills_pending):

@@ -151,6 +151,21 @@ async def test_an_orders_fee_is_shared_by_value_and_grows(clock: SteppedClock) -
         assert sum(fee.amount for fill in fills for fee in fill.fees or ()) == Decimal("0.12")
 
 
+async def test_an_orders_fee_is_read_though_all_its_fills_came_first(clock: SteppedClock) -> None:
+    venue = Venue(clock, BY_ORDER, telling=True)
+    async with venue.client(reconcile_every=60) as broker:
+        placed = await broker.submit(buy())
+        venue.fills[:] = [replace(venue.fill("V1", "1", push=False), fees=None)]
+        venue.push(*venue.fills)
+        assert (await stands(broker, placed)).settled is False
+        await clock.advance(61)
+        assert (await stands(broker, placed)).fees is None  # not known at the venue, either
+        venue.book["V1"].fees, venue.book["V1"].updated = (money("0.10"),), clock.now()
+        await clock.advance(60)
+        order = await stands(broker, placed)
+        assert (order.fees, order.settled) == ((money("0.10"),), True)
+
+
 amounts = st.integers(1, 10**9).map(lambda number: Decimal(number).scaleb(-4))
 parts = st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 10**6)), min_size=1, max_size=8)
 

@@ -160,6 +160,36 @@ async def test_the_other_answers_leave_the_order_as_it_was_and_are_stored(
         assert len(venue.placed) == 2
 
 
+@pytest.mark.parametrize("made", [True, False])
+async def test_a_change_in_doubt_is_looked_for_though_the_order_has_filled(
+    clock: SteppedClock, made: bool
+) -> None:
+    venue = Venue(clock, SAME)
+
+    async def lands_late(venue: Venue, ticket: Any) -> Any:
+        raise TimeoutError
+
+    venue.replace_next.append(lands_late)
+    async with client(venue, reconcile_every=60) as broker:
+        placed = await broker.submit(buy())
+        with pytest.raises(OutcomeUnknown):
+            await broker.replace(placed.order_id, OrderChanges(limit_price="99"), idempotency_key="r1")
+        if made:
+            venue.book["V1"].order = venue.book["V1"].order.evolve(limit_price=Decimal(99))
+        venue.fill("V1", "1")
+        await settle()
+        assert (await broker.outcome(placed.idempotency_key)).settled is False
+        await clock.advance(61)
+        order = await broker.outcome(placed.idempotency_key)
+        assert (order.settled, order.limit_price) == (True, 99 if made else 100)
+        again = broker.replace(placed.order_id, OrderChanges(limit_price="99"), idempotency_key="r1")
+        if made:
+            assert (await again).limit_price == 99
+        else:
+            with pytest.raises(OrderNotPlaced):
+                await again
+
+
 async def test_a_lost_reply_is_read_by_id(clock: SteppedClock) -> None:
     venue = Venue(clock, SAME)
 

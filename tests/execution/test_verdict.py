@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from mts1b_brokers_core.execution.port import (
     VenueProfile,
 )
 from mts1b_brokers_core.execution.verdict import Asked, Verdict, after, by_hand, verdict
-from mts1b_brokers_core.foundation.orders import OrderStatus
+from mts1b_brokers_core.foundation.orders import Order, OrderStatus, OrderType, Side
 
 TOKEN = "t1"
 ORDER = buy(status=OrderStatus.UNKNOWN)
@@ -112,6 +113,17 @@ def test_without_a_token_terms_age_and_bindings_tell(
     # Without the coverage of the look-up, orders of others prove nothing.
     seen = told(Found((view,)), ticket, asked, profile, taken="V7")
     assert seen.state is (State.CONFIRMED if fits else State.UNKNOWN)
+
+
+def test_an_order_in_units_is_none_for_an_amount() -> None:
+    amount = Order.market("BTC-USD", Side.BUY, quote_quantity=500, idempotency_key="k1")
+    spent = replace(NAMELESS, order=amount)
+    in_units = Terms(symbol="BTC-USD", side=Side.BUY, quantity=Decimal(5), order_type=OrderType.MARKET)
+    of_amount = replace(in_units, quantity=None, quote_quantity=Decimal(500))
+    assert told(Found((sight(token=None, terms=in_units),), ALL), spent).state is State.NOT_PLACED
+    assert told(Found((sight(token=None, terms=of_amount),), ALL), spent).state is State.CONFIRMED
+    units = replace(NAMELESS, order=Order.market("BTC-USD", Side.BUY, 5, idempotency_key="k1"))
+    assert told(Found((sight(token=None, terms=of_amount),), ALL), units).state is State.NOT_PLACED
 
 
 def absence(age: float, profile: VenueProfile = PROFILE, coverage: Coverage = ALL, **more: Any) -> Verdict:
