@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from typing import Any, Literal, TypeVar
 
 from mts1b_brokers_core.foundation.clock import Clock
@@ -262,6 +263,10 @@ class EventLog:
     def last_fill(self) -> Fill | None:
         """Return the execution logged last."""
         return self._rows(lambda rows: rows.last_fill())
+
+    def unpaid_since(self) -> datetime | None:
+        """Return when the first execution happened whose fees are not known yet, None without one."""
+        return self._rows(lambda rows: rows.unpaid_since())
 
     def logged_fill(self, account_id: str, fill_id: str) -> Fill | None:
         """Return an execution as it was logged, or None where it wasn't."""

@@ -28,6 +28,8 @@ _OVERLAP = timedelta(minutes=5)
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
 #: How long an order that probably isn't at the venue is looked for again, in case it arrives late.
 _LATE_WATCH = timedelta(minutes=15)
+#: How long after an execution its fees may become known: over a long weekend.
+_FEES_LATE = timedelta(days=5)
 #: Decoded items that may wait for the journal before the socket is left unread.
 _WAITING = 8192
 #: Orders read by id at once.
@@ -145,11 +147,13 @@ class Intake:
         await self._look_for_late_orders()
 
     async def _read_fees(self, source: port.ReadingFees) -> None:
-        now = self._login.clock.now()
-        since = (self._fees_until or self._since) - _OVERLAP
-        listing = await source.fees(self._login.account_id, since)
+        login = self._login
+        now = login.clock.now()
+        unpaid = login.log.unpaid_since()
+        since = min(self._fees_until or self._since, max(unpaid or now, now - _FEES_LATE)) - _OVERLAP
+        listing = await source.fees(login.account_id, since)
         self.report(listing.unreadable)
-        await self._login.ingest.observe(listing.rows)
+        await login.ingest.observe(listing.rows)
         self._fees_until = now
 
     async def _look_for_late_orders(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
@@ -40,6 +41,9 @@ class Rows(Protocol):
 
     def fills_at(self, account_id: str, broker_order_id: str) -> list[Fill]:
         """Return the executions logged of one venue order, oldest first."""
+
+    def unpaid_since(self) -> datetime | None:
+        """Return when the first execution happened whose fees are not known yet, None without one."""
 
     def last_fill(self) -> Fill | None:
         """Return the execution logged last."""
@@ -107,6 +111,11 @@ class FileRows:
             (broker_order_id, account_id),
         )
         return [Fill.model_validate_json(row[0]) for row in rows.fetchall()]
+
+    def unpaid_since(self) -> datetime | None:
+        """Return when the first execution happened whose fees are not known yet, None without one."""
+        row = self._one('SELECT body FROM log WHERE fee_open = 1 ORDER BY "offset" LIMIT 1')
+        return Fill.model_validate_json(row[0]).executed_at if row else None
 
     def last_fill(self) -> Fill | None:
         """Return the execution logged last."""
@@ -198,6 +207,10 @@ class MemoryRows:
     def fills_at(self, account_id: str, broker_order_id: str) -> list[Fill]:
         """Return the executions logged of one venue order, oldest first."""
         return [self._fills[account_id, name] for name in self._at.get((account_id, broker_order_id), ())]
+
+    def unpaid_since(self) -> datetime | None:
+        """Return when the first execution happened whose fees are not known yet, None without one."""
+        return next((fill.executed_at for fill in self._fills.values() if fill.fees is None), None)
 
     def last_fill(self) -> Fill | None:
         """Return the execution logged last."""

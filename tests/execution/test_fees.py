@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from scripted import PROFILE, Scripted, TellingFees, Venue, buy, settle, take
 
 from mts1b_brokers_core.execution.fees import shares
-from mts1b_brokers_core.execution.port import FeeAmendment
+from mts1b_brokers_core.execution.port import FeeAmendment, Listing, listed
 from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.orders import FeeStatus, Fill, Order, Side
@@ -126,6 +127,31 @@ async def test_fees_that_are_only_listed_are_read_by_reconciliation(clock: Stepp
         await clock.advance(60)
         assert venue.calls.count("fees") == 2
         assert venue.kinds().count(EventKind.FEE_AMENDED) == 1
+
+
+class FeesSince(TellingFees):
+    """The adapter of a venue that lists fees by when they became known: an hour after the start."""
+
+    async def fees(self, account_id: str, since: datetime | None) -> Listing[FeeAmendment]:
+        rows = (await super().fees(account_id, since)).rows
+        return listed(rows if since is None or since <= Venue.opened + timedelta(hours=1) else (), "fees")
+
+
+async def test_fees_that_became_known_while_nobody_looked_are_read(clock: SteppedClock, file: Path) -> None:
+    venue = Venue(clock, replace(PROFILE, fee_timing="next_day"))
+    async with venue.client(file, kind=FeesSince, reconcile_every=60) as broker:
+        placed = await broker.submit(buy())
+        venue.push(replace(venue.fill("V1", "1", push=False), fees=None))
+        venue.fills.clear()
+        await settle()
+    await clock.advance(86_400)
+    venue.amendments.append(FeeAmendment("E1", (money("0.2"),), FeeStatus.FINAL))
+    async with venue.client(file, kind=FeesSince, reconcile_every=60) as broker:
+        await clock.advance(61)
+        async for event in broker.stream_events():
+            if event.kind is EventKind.FEE_AMENDED:
+                break
+        assert (await stands(broker, placed)).fees == (money("0.2"),)
 
 
 async def test_an_orders_fee_is_shared_by_value_and_grows(clock: SteppedClock) -> None:

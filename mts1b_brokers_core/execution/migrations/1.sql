@@ -51,6 +51,7 @@ CREATE TABLE log (
 ) STRICT;
 CREATE UNIQUE INDEX log_fills ON log (account_id, fill_id) WHERE fill_id IS NOT NULL;
 CREATE INDEX log_seq ON log (seq);
+CREATE INDEX log_unpaid ON log ("offset") WHERE fee_open = 1;
 CREATE INDEX log_order ON log (broker_order_id) WHERE fill_id IS NOT NULL;
 CREATE TABLE consumers (
     name TEXT NOT NULL, stream TEXT NOT NULL, "offset" INTEGER NOT NULL, PRIMARY KEY (name, stream)
