@@ -12,7 +12,7 @@ from . import jsontext, render
 from .account import whereabouts
 from .failures import FAILED
 from .options import Target, complete_name, name_argument, target_options
-from .session import with_broker
+from .session import answer_no, asked, meant, with_broker
 
 if TYPE_CHECKING:
     from mts1b_brokers_core.execution.client import VenueClient
@@ -38,17 +38,35 @@ def _since(ctx: click.Context, param: click.Parameter, text: str | None) -> date
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-@click.command(name="orders")
+class _OrdersCommand(click.Command):
+    """`orders`, and below it `orders resolve`, although a broker's name may stand where that does."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == ["resolve"]:
+            return resolve_command.make_context(f"{info_name} resolve", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(name="orders", cls=_OrdersCommand)
 @name_argument
 @click.option("--all", "history", is_flag=True, help="Past orders too, those of the last 7 days.")
 @click.option(
     "--since", callback=_since, metavar="TIME", help="Past orders too, from a time (UTC) or 36h ago on."
 )
+@click.option("--unresolved", is_flag=True, help="Only those whose outcome is unknown, with the evidence.")
 @target_options()
 def orders_command(
-    target: Target, name: str | None, history: bool, since: datetime | timedelta | None
+    target: Target, name: str | None, history: bool, since: datetime | timedelta | None, unresolved: bool
 ) -> None:
-    """List the open orders, and those whose outcome is unknown: they may be live."""
+    """List the open orders, and those whose outcome is unknown: they may be live.
+
+    `orders resolve [NAME] KEY` settles one of the latter by a person's word.
+    """
+    if unresolved:
+        _list_unresolved(target.named(name))
+        return
     start = since if since is not None else timedelta(days=7) if history else None
 
     async def work(broker: VenueClient) -> dict[str, Any]:
@@ -69,6 +87,84 @@ def orders_command(
     if found["unresolved"]:
         click.echo("\nThe outcome of these is unknown; they may be live:\n")
         render.table(render.ORDER_COLUMNS, map(render.order_row, found["unresolved"]), empty="")
+
+
+def _list_unresolved(target: Target) -> None:
+    async def work(broker: VenueClient) -> dict[str, Any]:
+        from mts1b_brokers_core.foundation.errors import UnsupportedCapability
+
+        if not hasattr(broker, "unresolved"):
+            raise UnsupportedCapability("this broker keeps no journal.", broker=broker.name)
+        rows = []
+        for order in await broker.unresolved():
+            record = await broker.lookups.record(order.order_id) if hasattr(broker, "lookups") else None
+            rows.append({
+                "key": order.idempotency_key, "state": str(record.state) if record else order.status,
+                "since": order.submitted_at or order.created_at, "evidence": order.reason, "order": order,
+            })  # fmt: skip
+        return {**whereabouts(broker), "unresolved": rows}
+
+    found = with_broker(target, "reading orders", work)
+    if target.as_json:
+        jsontext.emit(found)
+        return
+    render.table(
+        "key  state  since  order~  evidence~",
+        [
+            [row["key"], row["state"], row["since"], render.terms(row["order"], None), row["evidence"]]
+            for row in found["unresolved"]
+        ],
+        empty=f"{found['broker']} has no order whose outcome is unknown.",
+    )
+
+
+@click.command(name="resolve")
+@click.argument("words", nargs=-1, required=True, metavar="[NAME] KEY", shell_complete=complete_name)
+@click.option("--order", "broker_order_id", metavar="ID", help="It is this order of the venue's.")
+@click.option("--none", "absent", is_flag=True, help="It is not at the venue.")
+@click.option("--yes", is_flag=True, help="Don't ask, for scripts. At live it replaces nothing else.")
+@target_options()
+@click.pass_context
+def resolve_command(
+    ctx: click.Context,
+    target: Target,
+    words: tuple[str, ...],
+    broker_order_id: str | None,
+    absent: bool,
+    yes: bool,
+) -> None:
+    """Settle an order whose outcome is unknown by your word: look at the venue first. It is logged.
+
+    After --none the same key may be submitted again, which makes two orders where you were mistaken. At
+    live, `--environment live` must be given here, on the command line.
+    """
+    if len(words) > 2:
+        raise click.UsageError("expected [NAME] KEY.", ctx)
+    if absent is (broker_order_id is not None):
+        raise click.UsageError("say what it is: --order ID or --none.", ctx)
+    target, key = target.named(words[0] if len(words) == 2 else None), words[-1]
+    resolved, environment = meant(target, target.request(), yes=yes, to="settle it")
+    told = f"order {broker_order_id}" if broker_order_id else "not at the venue"
+
+    async def work(broker: VenueClient) -> dict[str, Any] | None:
+        from mts1b_brokers_core.foundation.errors import UnsupportedCapability
+
+        if not hasattr(broker, "resolve"):
+            raise UnsupportedCapability("this broker keeps no journal.", broker=broker.name)
+        click.echo(f"{resolved.instance} ({environment}): the key {key} is {told}", err=True)
+        if not yes and not await asked("Write this down for good? [y/N] "):
+            return None
+        order = await broker.resolve(key, broker_order_id)
+        return {**whereabouts(broker), "key": key, "order": order}
+
+    found = with_broker(target, "resolving", work)
+    if found is None:
+        answer_no(target, "nothing written")
+        ctx.exit(FAILED)
+    elif target.as_json:
+        jsontext.emit(found)
+    else:
+        click.echo(f"resolved: {key} is {told}")
 
 
 async def _past(broker: VenueClient, since: datetime | timedelta) -> list[Order]:

@@ -9,12 +9,16 @@ import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import click
+
+from . import jsontext
 from .failures import wants_traceback
 from .options import Target
 from .terminal import Spinner
 
 if TYPE_CHECKING:
     from mts1b_brokers_core.execution.client import VenueClient
+    from mts1b_brokers_core.runtime.opening import Request, Resolved
 
 T = TypeVar("T")
 
@@ -30,6 +34,51 @@ def with_broker(target: Target, label: str, work: Callable[[VenueClient], Awaita
             return await work(broker)
 
     return run(session())
+
+
+def meant(target: Target, request: Request, *, yes: bool, to: str) -> tuple[Resolved, str]:
+    """Return what an order command is for, and the environment.
+
+    Raises `UsageError` where live is not said on the command line, or nobody is there to be asked.
+    """
+    from mts1b_brokers_core.runtime.opening import complete
+
+    resolved = run(complete(request))
+    environment = resolved.environment()
+    if environment == "live" and target.environment != "live":
+        raise click.UsageError(
+            f"{resolved.instance} trades live; say so: --environment live. --yes doesn't replace it."
+        )
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(f"there is no terminal to ask on; pass --yes to {to} unasked.")
+    return resolved, environment
+
+
+async def asked(question: str) -> bool:
+    """Ask on the terminal while the broker goes on working; anything but yes is no."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+    click.echo(question, nl=False, err=True)
+
+    def read() -> None:
+        if not answer.done():
+            answer.set_result(sys.stdin.readline())
+
+    loop.add_reader(sys.stdin.fileno(), read)
+    try:
+        return (await answer).strip().lower() in ("y", "yes")
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+
+
+def answer_no(target: Target, what: str) -> None:
+    """Say that nothing was done because a person said no."""
+    message = f"{what}: the answer was no"
+    if target.as_json:
+        fields = {"code": "not_agreed", "message": message, "repeat_is_safe": True}
+        jsontext.emit({"error": {**fields, "next_step": ""}})
+    else:
+        click.echo(f"{message.capitalize()}.", err=True)
 
 
 def run(work: Coroutine[Any, Any, T], *, prints: bool = False) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import jsontext, render
+from . import render
 from .failures import FAILED
 from .options import Target, complete_name, target_options
-from .session import run
+from .session import answer_no, asked, meant, run
 from .terminal import Look, Spinner
 
 if TYPE_CHECKING:
@@ -112,7 +111,7 @@ def sell_command(ctx: click.Context, /, target: Target, **given: Any) -> None:
 
 
 def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
-    from mts1b_brokers_core.runtime.opening import Opening, complete
+    from mts1b_brokers_core.runtime.opening import Opening
 
     from .answers import code_of, tell
     from .estimate import estimate
@@ -121,14 +120,7 @@ def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
     target, symbol, quantity = _places(target, terms)
     order = _order(side, symbol, quantity, terms)
     request = target.request()
-    resolved = run(complete(request))
-    environment = resolved.environment()
-    if environment == "live" and target.environment != "live":
-        raise click.UsageError(
-            f"{resolved.instance} trades live; say so: --environment live. --yes doesn't replace it.", ctx
-        )
-    if not terms.yes and not sys.stdin.isatty():
-        raise click.UsageError("there is no terminal to ask on; pass --yes to place the order unasked.", ctx)
+    resolved, environment = meant(target, request, yes=terms.yes, to="place the order")
 
     async def session() -> Placed | None:
         label = f"{resolved.instance}: {side} {symbol}"
@@ -148,7 +140,7 @@ def _trade(ctx: click.Context, target: Target, side: str, terms: Terms) -> None:
 
     placed = run(session())
     if placed is None:
-        _answer_no(target)
+        answer_no(target, "not placed")
         ctx.exit(FAILED)
     tell(target, placed, resolved.instance)
     if code := code_of(placed):
@@ -234,29 +226,4 @@ async def _agreed(
     )
     for warning in found.warnings:
         click.echo(f"  note: {warning}", err=True)
-    return terms.yes or await _asked("Place this order? [y/N] ")
-
-
-async def _asked(question: str) -> bool:
-    """Ask on the terminal while the broker goes on working; anything but yes is no."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[str] = loop.create_future()
-    click.echo(question, nl=False, err=True)
-
-    def read() -> None:
-        if not answer.done():
-            answer.set_result(sys.stdin.readline())
-
-    loop.add_reader(sys.stdin.fileno(), read)
-    try:
-        return (await answer).strip().lower() in ("y", "yes")
-    finally:
-        loop.remove_reader(sys.stdin.fileno())
-
-
-def _answer_no(target: Target) -> None:
-    if target.as_json:
-        fields = {"code": "not_agreed", "message": "not placed: the answer was no", "repeat_is_safe": True}
-        jsontext.emit({"error": {**fields, "next_step": ""}})
-    else:
-        click.echo("Not placed: the answer was no.", err=True)
+    return terms.yes or await asked("Place this order? [y/N] ")

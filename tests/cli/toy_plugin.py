@@ -120,6 +120,12 @@ class Toy:
     async def unresolved(self) -> list[Order]:
         return [Order.limit("BTC-USD", "sell", "0.02", price="99000", order_id="U1", status="unknown")]
 
+    async def resolve(self, idempotency_key: str, broker_order_id: str | None = None) -> Order:
+        if idempotency_key != "U1":
+            raise errors.OrderNotFound(f"the key {idempotency_key!r} was never used here.")
+        (order,) = await self.unresolved()
+        return order.model_copy(update={"broker_order_id": broker_order_id, "status": "new"})
+
     async def get_orders(
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
     ) -> Page[Order]:
