@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -34,7 +35,7 @@ _FEES_LATE = timedelta(days=5)
 _WAITING = 8192
 #: Orders read by id at once.
 _AT_ONCE = 50
-_MERGED = (port.Execution, port.OrderView, port.FeeAmendment)
+_MERGED = (port.OrderView, port.FeeAmendment, port.Execution)
 _UNREACHED = (OSError, TimeoutError, errors.VenueError)
 
 
@@ -50,8 +51,11 @@ class Intake:
         self._settle_wait = settle_wait
         profile = login.port.profile
         self._every = min(every, profile.poll_every) if profile.fill_source == "poll" else every
-        self._gap = False
-        self._read_until: datetime | None = None
+        # Executions that nothing tells apart can only be counted in a listing of all of them.
+        self._merged = _MERGED[:2] if profile.fill_identity == "content" else _MERGED
+        self._gap, self._up = False, True
+        #: How often frames were lost: a reading begun before the last time closes no gap.
+        self._losses = 0
         self._fees_until: datetime | None = None
         self._reading = asyncio.Lock()
         self._waiting: list[port.Decoded] = []
@@ -79,15 +83,20 @@ class Intake:
     async def catch_up(self) -> Ingested:
         """Read past executions with overlap, then the unsettled orders and what those still lack."""
         async with self._reading:
+            losses = self._losses
             with prioritised(Priority.FILLS):
-                return await self._catch_up()
+                seen = await self._catch_up()
+            if losses == self._losses:
+                await self._close_gap()
+        await self._unpark()
+        return seen
 
     async def _catch_up(self) -> Ingested:
         login, profile = self._login, self._login.port.profile
-        now, last = login.clock.now(), login.log.last_fill()
-        since = min(filter(None, (self._read_until, last.executed_at if last else None)), default=self._since)
+        now, last, read_until = login.clock.now(), login.log.last_fill(), login.journal.read(_read_until)
+        since = min(filter(None, (read_until, last.executed_at if last else None)), default=self._since)
         since -= _OVERLAP + timedelta(seconds=profile.correction_lookback)
-        await self._check_window(since, now)
+        await self._check_window(read_until, now)
         seen = await self._observe(await login.port.executions(login.account_id, since, None))
         records = login.journal.read(journal.unsettled, (State.CONFIRMED, State.DUPLICATE))
         refs = [port.OrderRef(name) for row in records for name in row.order.broker_order_ids]
@@ -95,17 +104,21 @@ class Intake:
             part = await self._observe(await login.port.read(refs[start : start + _AT_ONCE]))
             seen.fills += part.fills
             seen.fills += await self._follow(part)
-        self._read_until = now
+        login.journal.store.post(
+            lambda connection: connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('read_until', ?)", (now.isoformat(),)
+            )
+        )
         return seen
 
-    async def _check_window(self, since: datetime, now: datetime) -> None:
+    async def _check_window(self, read_until: datetime | None, now: datetime) -> None:
         """Announce what can't be read any more: an outage longer than the venue keeps executions."""
         window = self._login.port.profile.fill_window
-        if window is None or self._login.log.last_fill() is None:
+        if window is None or read_until is None:
             return
         kept = now - timedelta(seconds=window)
-        if since + _OVERLAP < kept:
-            bounds = {"since": str(since + _OVERLAP), "until": str(kept), "closed": "never"}
+        if read_until < kept:
+            bounds = {"since": str(read_until), "until": str(kept), "closed": "never"}
             why = "the venue keeps executions no longer; compare the positions"
             await self._login.log.note(EventKind.GAP_OPEN, why, **bounds)
 
@@ -139,10 +152,9 @@ class Intake:
             seen.fills += await self._follow(await self._observe(listing))
             if isinstance(login.port, port.ReadingFees):
                 await self._read_fees(login.port)
-        if seen.fills and login.port.profile.fill_source != "poll":
+        if seen.fills and login.port.profile.fill_source != "poll" and not self._gap:
             await self._open_gap(f"{seen.fills} executions that the stream did not bring")
             await self._close_gap()
-        await self._unpark()
         self._resolver.take_over()
         await self._look_for_late_orders()
 
@@ -192,20 +204,27 @@ class Intake:
             await self._handle(items)
 
     async def _handle(self, items: Sequence[port.Decoded]) -> None:
-        merged = [item for item in items if isinstance(item, _MERGED)]
-        if merged:
-            seen = await self._login.ingest.observe(merged)
-            failpoint("fill.delivered")
-            self._want(seen.reread)
-        if len(merged) == len(items):
-            return
+        merged: list[port.Execution | port.OrderView | port.FeeAmendment] = []
         for item in items:
-            if isinstance(item, port.Trigger):
-                self._want(item.refs, everything=not item.refs)
+            if isinstance(item, self._merged):
+                merged.append(item)
             elif isinstance(item, port.Link):
+                await self._merge(merged)  # what came before it is logged before it
+                merged = []
                 await self._linked(item)
+            elif isinstance(item, port.Trigger):
+                self._want(item.refs, everything=not item.refs)
             elif isinstance(item, port.Unreadable):
                 self.report([item])
+            elif isinstance(item, port.Execution):
+                self._want([item.ref])
+        await self._merge(merged)
+
+    async def _merge(self, items: Sequence[port.Execution | port.OrderView | port.FeeAmendment]) -> None:
+        if items:
+            seen = await self._login.ingest.observe(items)
+            failpoint("fill.delivered")
+            self._want(seen.reread)
 
     def _want(self, refs: Sequence[port.OrderRef], *, everything: bool = False) -> None:
         self._refs.update(dict.fromkeys(refs))
@@ -218,8 +237,9 @@ class Intake:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            refs, everything = list(self._refs), self._everything
-            self._refs, self._everything = {}, False
+            refs, everything = list(self._refs)[:_AT_ONCE], self._everything
+            self._refs, self._everything = {ref: None for ref in self._refs if ref not in refs}, False
+            self._want(())
             await self._persist(self.catch_up if everything else functools.partial(self._read, refs))
 
     async def _read(self, refs: Sequence[port.OrderRef]) -> None:
@@ -247,7 +267,6 @@ class Intake:
                 wait = min(wait * 2, _LONGEST_WAIT)
                 read = self.catch_up
             else:
-                await self._close_gap()
                 return
 
     async def _release(self, key: str) -> None:
@@ -265,10 +284,12 @@ class Intake:
             await self._login.ingest.unpark()
 
     async def _linked(self, link: port.Link) -> None:
+        lost = not link.up or link.data_lost
+        self._up, self._losses = link.up, self._losses + lost
         await self._login.log.note(EventKind.LINK_UP if link.up else EventKind.LINK_DOWN, link.words)
-        if not link.up or link.data_lost:
+        if lost:
             await self._open_gap(link.words)
-        if link.up and self._gap:
+        if link.up and (lost or self._gap):
             self._want((), everything=True)
 
     async def _open_gap(self, words: str) -> None:
@@ -277,7 +298,7 @@ class Intake:
             await self._login.log.note(EventKind.GAP_OPEN, words)
 
     async def _close_gap(self) -> None:
-        if self._gap:
+        if self._gap and self._up:
             self._gap = False
             await self._login.log.note(EventKind.GAP_CLOSED, "read again with overlap")
 
@@ -285,3 +306,9 @@ class Intake:
         """Tell observers of rows that make no sense."""
         for row in rows:
             self._login.log.observed(EventKind.UNREADABLE, row.cause, words=row.words)
+
+
+def _read_until(connection: sqlite3.Connection) -> datetime | None:
+    """Return until when executions were read, in this life or an earlier one."""
+    row = connection.execute("SELECT value FROM meta WHERE name = 'read_until'").fetchone()
+    return datetime.fromisoformat(row[0]) if row else None

@@ -48,11 +48,8 @@ async def test_a_bust_takes_its_fees_back_and_settles_once_the_venue_was_asked(
         venue.read_next.extend([TimeoutError()] * 3)  # it can't be asked at first
         venue.push(venue.bust(one))
         after = await stands(broker, placed)
-        assert (after.filled_quantity, after.fees, after.average_price) == (
-            Decimal("0.6"),
-            dollars("0.1"),
-            100,
-        )
+        assert after.average_price == 100
+        assert (after.filled_quantity, after.fees) == (Decimal("0.6"), dollars("0.1"))
         assert (after.status, after.settled) == (OrderStatus.FILLED, False)
         assert sums(venue) == (Decimal("0.6"), Decimal(60))
         # A fee that becomes known, or the venue's older count, is no answer to the question.
