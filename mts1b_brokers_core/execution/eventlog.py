@@ -207,7 +207,7 @@ class EventLog:
     def check(self) -> None:
         """Raise the failure that ended the log, where there is one."""
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # raised to many, it would collect all their frames
 
     async def fills(self, *, since: int | None, consumer: str) -> AsyncIterator[Fill]:
         """Iterate over executions from after `since` (a seq), or after what the consumer acknowledged."""

@@ -23,6 +23,7 @@ FRAME = (
     '"order_type":"limit","fees":[{"asset":"USD","qty":1.28246}],'
     '"timestamp":"2026-07-01T12:00:00.123456+00:00"}],"sequence":%(n)d}'
 )
+OURS = ("picows + msgspec", "log in memory", "durable log", "SQLite alone")
 #: Ours, beside whom, how many times as fast it must at least be (None: stated), and why.
 BUDGETS = [
     ("log in memory", "ccxt.pro", 5.0),
@@ -37,7 +38,10 @@ def main() -> int:
     with ExitStack() as stack:
         server = stack.enter_context(Worker(sys.executable, HERE / "peers_ws_server.py", FRAME))
         port = server.line().strip()
-        rows = [(name, sys.executable) for name in ("picows + msgspec", "log in memory", "durable log", "SQLite alone")]
+        rows = [
+            (name, sys.executable)
+            for name in ("picows + msgspec", "log in memory", "durable log", "SQLite alone")
+        ]
         if not isinstance(peers, str):
             rows.append(("ccxt.pro", peers[0]))
         workers = {
