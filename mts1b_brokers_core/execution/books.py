@@ -238,6 +238,8 @@ class Books:
                 now = replace(record, order=order, state=state or record.state)
                 self._become(row, now, settle=record.order.settled)
         if self._profile.fill_identity == "cumulative" and view.cumulative_quantity is not None:
+            if self._outdated(view, row, account):
+                view = replace(view, cumulative_quantity=None, average_price=None, cumulative_fees=None)
             self._cut(view, row, account)
         if row is None or row.now.state in _FOR_A_PERSON:
             return
@@ -265,6 +267,18 @@ class Books:
             self._allocate(row, view, account, before)
         if view.children and record.order.attached:
             self._children.append((record.key, [OrderRef(child) for child in view.children]))
+
+    def _outdated(self, view: OrderView, row: _Row | None, account: str) -> bool:
+        """Tell whether a count is older than what was seen already: before a bust it was the higher one."""
+        name = view.ref.broker_order_id or (row.now.order.broker_order_id if row else None)
+        if view.updated is None or name is None:
+            return False
+        if row is not None and row.now.order.broker_order_ids == (name,):
+            told = row.now.order.updated_at
+        else:  # one of several ids: what is told of the others says nothing of this one
+            fills = self._log.rows.fills_at(account, name)
+            told = max((fill.executed_at for fill in fills if fill.kind is FillKind.BUST), default=None)
+        return told is not None and view.updated < told
 
     def _cut(self, view: OrderView, row: _Row | None, account: str) -> None:
         """Make the execution that lies between what is logged of a venue order and what it counts."""

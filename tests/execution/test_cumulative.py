@@ -105,6 +105,26 @@ async def test_a_count_that_falls_is_a_bust_and_may_rise_again(venue: Venue, clo
         assert [fill.kind for fill in venue.logged()] == [FillKind.TRADE, FillKind.BUST] * 2
 
 
+async def test_a_count_from_before_a_bust_is_not_believed(venue: Venue, clock: SteppedClock) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy("1"))
+        for push in (True, False):  # seen before it was taken back, and only after
+            await clock.advance(1)
+            seen = venue.fill("V1", "1", push=push)
+            older = venue.view("V1")
+            await settle()
+            await clock.advance(1)
+            venue.bust(seen)
+            newer = venue.view("V1")
+            venue.push(newer, older)
+            await settle()
+            venue.push(older)
+            after = await stands(broker, placed)
+            assert (after.filled_quantity, value(venue)) == (0, 0)
+        assert ids(venue) == ["V1:0-1", "V1:1-0"]
+        assert after.status is OrderStatus.FILLED
+
+
 async def test_somebody_elses_order_is_cut_too_and_its_count_may_fall(
     venue: Venue, clock: SteppedClock
 ) -> None:
