@@ -351,7 +351,7 @@ def placed(status: int, reply: Any) -> PlaceResult:
     code, words = error_of(reply)
     if status in (401, 403) or code in NOT_PLACED:
         return NotPlaced(words, NOT_PLACED.get(code))
-    if status == 422 or code in REASONS:
+    if code in REASONS or (status == 422 and code):
         return Rejected(REASONS.get(code, "other"), words)
     return Unknown(f"{status} {code}: {words}")
 
