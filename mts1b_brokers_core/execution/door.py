@@ -77,12 +77,18 @@ async def sent(write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:
     except ConnectionRefusedError as error:
         return NotPlaced(f"no connection was made: {error}", retry_after=_AFTER_NO_CONNECTION)
     except asyncio.CancelledError as error:
-        if (task := asyncio.current_task()) is None or task.cancelling():
+        if being_cancelled():
             raise
         return Unknown(f"what waited for the answer was cut off: {error}")
     # In all other cases bytes may have left: unknown, never "no".
     except Exception as error:  # noqa: BLE001
         return Unknown(f"{type(error).__name__}: {error}")
+
+
+def being_cancelled() -> bool:
+    """True where a `CancelledError` is meant for this task, and not for what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def conclude(login: Login, write: Callable[[Appender], T], unwritten: Callable[[], T]) -> T:

@@ -69,7 +69,7 @@ class Submission:
         try:
             return await asyncio.shield(now.task)
         except asyncio.CancelledError:
-            if not now.task.cancelled() or _being_cancelled():
+            if not now.task.cancelled() or door.being_cancelled():
                 raise
             raise errors.OutcomeUnknown(
                 "the broker was closed before the venue answered.",
@@ -368,8 +368,3 @@ def _conflict(order: Order) -> errors.IdempotencyConflict:
         reason="idempotency_conflict",
         order=order,
     )
-
-
-def _being_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
