@@ -294,7 +294,9 @@ class Books:
         else:
             logged, told = self._logged_at(account, name)
         change = LEDGER.subtract(count, logged.quantity)
-        if not change or (change < 0 and not _newer(view, told)) or (average is None and count):
+        stale = view.updated is not None and told is not None and view.updated < told
+        fell = change < 0 and not _newer(view, told)
+        if not change or stale or fell or (average is None and count):
             return
         value = LEDGER.multiply(average or Decimal(0), count)
         price = mean(Part(change, LEDGER.subtract(value, logged.value))) or Decimal(0)
