@@ -12,6 +12,7 @@ from typing import Any
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
@@ -174,6 +175,7 @@ class Intake:
             sent = record.order.submitted_at
             if record.certainty == "probable" and sent is not None and sent >= since:
                 await self._resolver.look(record, self._login.attempts(record.key)[-1])
+        await self._resolver.look_behind(to_ns(since))
 
     # --- the stream -----------------------------------------------------------------------------
 

@@ -191,6 +191,17 @@ def attempts(connection: sqlite3.Connection, key: str, *, kind: str | None = Non
     return [Attempt(*row) for row in rows.fetchall() if kind in (None, row[2])]
 
 
+def tried_again(connection: sqlite3.Connection, since_ns: int) -> list[tuple[Record, Attempt]]:
+    """Return the attempts since a time that were followed by one that placed the order."""
+    query = "SELECT DISTINCT key FROM attempts WHERE t0_ns >= ? AND kind = 'new' AND n > 1"
+    found = []
+    for (key,) in connection.execute(query, (since_ns,)).fetchall():
+        record, tries = get(connection, key), attempts(connection, key, kind="new")
+        if record is not None and record.state is State.CONFIRMED:
+            found += [(record, tried) for tried in tries[:-1] if tried.outcome == State.NOT_PLACED]
+    return found
+
+
 def add_name(connection: sqlite3.Connection, account_id: str, name: str, kind: Name, key: str) -> bool:
     """Let a name stand for a key; the first binding stays: False where that is another key's."""
     added = connection.execute(

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+import functools
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import from_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
 from . import journal, port
+from .bodies import order_of
 from .eventlog import Appender
 from .journal import Attempt, Name, Record, State
 from .login import Login
-from .verdict import Asked, Verdict, after, by_hand, state_of, verdict
+from .verdict import Asked, Verdict, after, by_hand, candidates, state_of, verdict
 from .writing import bind_children, write_record
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
@@ -114,22 +119,9 @@ class Resolver:
 
     async def look(self, record: Record, attempt: Attempt) -> Record:
         """Ask the venue about one attempt and write the verdict."""
-        ticket = port.Ticket(
-            order=record.order,
-            account_id=record.account_id,
-            token=attempt.token,
-            attempt=attempt.n,
-            t0=from_ns(attempt.t0_ns),
-            not_after=None if attempt.not_after_ns is None else from_ns(attempt.not_after_ns),
-        )
+        ticket = _ticket(record.order, record.account_id, attempt)
         asked_at, asked = self._login.clock.now(), self._asked(attempt)
-        found: port.FindResult
-        try:
-            with prioritised(Priority.RESOLVER):
-                found = await self._login.port.find(ticket)
-        # A look-up that fails in any way says nothing about the order.
-        except Exception as error:  # noqa: BLE001
-            found = port.Inconclusive(f"{type(error).__name__}: {error}")
+        found = await self._find(ticket)
         coverage = None if isinstance(found, port.Inconclusive) else found.coverage
         if coverage is not None and (shown := coverage.as_of or coverage.until) is not None:
             # What it shows may be older than the asking: an answer from a cache.
@@ -145,20 +137,70 @@ class Resolver:
             settled = await self.catch_up(settled, told.view)
         return settled
 
+    async def _find(self, ticket: port.Ticket) -> port.FindResult:
+        try:
+            with prioritised(Priority.RESOLVER):
+                return await self._login.port.find(ticket)
+        # A look-up that fails in any way says nothing about the order.
+        except Exception as error:  # noqa: BLE001
+            return port.Inconclusive(f"{type(error).__name__}: {error}")
+
+    async def look_behind(self, since_ns: int) -> None:
+        """Look for the orders of attempts before the last one that arrived after all.
+
+        Tokens tell of them by themselves; without any, what has the terms and is no other key's is taken
+        for one: a second order under the key, both tracked, for a person to look at.
+        """
+        if self._login.port.profile.token.unique != "none":
+            return
+        for record, attempt in self._login.journal.read(journal.tried_again, since_ns):
+            ticket = _ticket(order_of(attempt.body), record.account_id, attempt)
+            found = await self._find(ticket)
+            if isinstance(found, port.Found) and self._login.journal.read(self._strays, ticket, found.views):
+                await self._login.log.transact(functools.partial(self._bind_strays, ticket, found.views))
+
+    def _strays(
+        self, connection: sqlite3.Connection, ticket: port.Ticket, views: Sequence[port.OrderView]
+    ) -> list[str]:
+        """Return the orders that fit a ticket and may be no other key's."""
+        key, account_id = ticket.order.idempotency_key, ticket.account_id
+        record = journal.get(connection, key)
+        in_doubt = record and journal.twin(connection, account_id, record.fingerprint, key)
+        if record is None or record.state is not State.CONFIRMED or in_doubt:
+            return []
+        names = [
+            str(view.ref.broker_order_id)
+            for view in candidates(ticket, views, timedelta(seconds=self._slack()))
+            if journal.at_venue(connection, account_id, view.ref) is None
+        ]
+        return list(dict.fromkeys(names))
+
+    def _bind_strays(self, ticket: port.Ticket, views: Sequence[port.OrderView], log: Appender) -> None:
+        names = self._strays(log.connection, ticket, views)
+        was = journal.get(log.connection, ticket.order.idempotency_key)
+        if not names or was is None:
+            return
+        words = f"{', '.join(names)} beside {was.order.broker_order_id}: an earlier attempt arrived as well"
+        order = was.order.evolve(broker_order_ids=(*was.order.broker_order_ids, *names))
+        now = write_record(log, was, replace(was, order=order, state=State.DUPLICATE, words=words))
+        log.event(EventKind.DUPLICATE, now.order, words)
+
     def _asked(self, attempt: Attempt) -> Asked:
         """Say how long ago an attempt went out; one that isn't of ours counts from our first look.
 
         The wall clock may have been stepped since; a clock that never steps is all that proves an absence.
         """
-        clock, skew = self._login.clock, self._login.skew
+        clock = self._login.clock
         now, window = clock.monotonic(), None
         age = now - self._sent.setdefault((attempt.key, attempt.n), now)
         if attempt.not_after_ns is not None:
             window = (attempt.not_after_ns - attempt.t0_ns) / 1e9
-        slack = self._login.port.profile.clock_uncertainty
-        if skew.known:
-            slack += abs(skew.offset.total_seconds()) + skew.uncertainty
-        return Asked(age, max(age, (clock.now_ns() - attempt.t0_ns) / 1e9), slack, window)
+        return Asked(age, max(age, (clock.now_ns() - attempt.t0_ns) / 1e9), self._slack(), window)
+
+    def _slack(self) -> float:
+        """Return what the venue's clock and ours may be apart, in seconds."""
+        skew, slack = self._login.skew, self._login.port.profile.clock_uncertainty
+        return slack + abs(skew.offset.total_seconds()) + skew.uncertainty if skew.known else slack
 
     async def catch_up(self, record: Record, view: port.OrderView) -> Record:
         """Log the executions behind a view, then the view itself, so that its status follows its fills.
@@ -270,3 +312,9 @@ class Resolver:
                 next_step="name the venue order that has this order's terms, or none",
             )
         return view
+
+
+def _ticket(order: Order, account_id: str, attempt: Attempt) -> port.Ticket:
+    not_after = None if attempt.not_after_ns is None else from_ns(attempt.not_after_ns)
+    t0 = from_ns(attempt.t0_ns)
+    return port.Ticket(order, account_id, attempt.token, attempt.n, t0, not_after)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -51,7 +51,7 @@ def verdict(
     if isinstance(found, port.Found):
         # Several sources may each show the same order.
         views = {view.ref.broker_order_id: view for view in found.views if not taken(view)}
-        fitting = _candidates(ticket, list(views.values()), timedelta(seconds=asked.slack))
+        fitting = candidates(ticket, list(views.values()), timedelta(seconds=asked.slack))
         if fitting:
             return _sight(ticket, fitting)
     if found.coverage is None:
@@ -59,7 +59,9 @@ def verdict(
     return _absence(ticket, found.coverage, asked, profile)
 
 
-def _candidates(ticket: port.Ticket, views: list[port.OrderView], slack: timedelta) -> list[port.OrderView]:
+def candidates(
+    ticket: port.Ticket, views: Sequence[port.OrderView], slack: timedelta
+) -> list[port.OrderView]:
     """Return the orders that may be the ticket's: by token, or by terms and age of those that show none."""
     named = [view for view in views if ticket.token and view.ref.token == ticket.token]
     return named or [

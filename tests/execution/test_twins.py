@@ -11,6 +11,7 @@ from scripted import PROFILE, Venue, bare_ack, buy, comes_late, fails, first, lo
 
 from mts1b_brokers_core.execution.port import Inconclusive, TokenRule
 from mts1b_brokers_core.foundation.errors import OrderDenied, OrderNotPlaced, OutcomeUnknown
+from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.platform.clock import SteppedClock
 
 
@@ -73,6 +74,30 @@ async def test_after_an_absence_the_late_order_and_a_new_twin_keep_their_keys(
         await settle()
         assert (await broker.outcome(late.idempotency_key)).broker_order_id == row.id
         assert (await broker.outcome(second.idempotency_key)).broker_order_id == second.broker_order_id
+
+
+async def test_an_earlier_attempt_that_arrives_beside_the_later_is_a_duplicate(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    venue.place_next.append(comes_late)
+    order = buy()
+    async with venue.client(reconcile_every=60) as broker:
+        with pytest.raises(OrderNotPlaced):
+            await broker.submit(order)
+        placed = await broker.submit(order, accept_duplicate_risk=True)
+        manual = venue.book["V1"]
+        venue.book["V9"] = replace(manual, id="V9", order=buy("2"))  # somebody else's
+        await clock.advance(61)
+        assert EventKind.DUPLICATE not in venue.kinds()
+        late = venue.land()
+        venue.fill(late, "1")
+        await clock.advance(61)
+        assert venue.kinds().count(EventKind.DUPLICATE) == 1
+        (listed,) = await broker.unresolved()
+        assert listed.broker_order_ids == (placed.broker_order_id, late.id)
+        assert "an earlier attempt arrived as well" in str(listed.reason)
+        await clock.advance(61)
+        assert venue.kinds().count(EventKind.DUPLICATE) == 1
 
 
 async def test_with_tokens_equal_orders_may_be_in_doubt_together(clock: SteppedClock) -> None:
