@@ -47,6 +47,7 @@ def http_client(
     cost: Callable[[httpx.Request], Cost] | None = None,
     tap: Tap | None = None,
     skew: ClockSkew | None = None,
+    on_reply: Callable[[httpx.Response], object] | None = None,
     proxy: str | None = None,
     ca_file: Path | None = None,
     stock: bool = False,
@@ -57,9 +58,11 @@ def http_client(
     repeats GET and HEAD only, with backoff: requests that got no reply, 502, 503, 504, and 429 where
     Retry-After is at most 5 s; `auth` signs each repeat anew. `limiter` is asked before each request for
     `cost(request)`; a Retry-After that comes with 429 holds it back. `skew` learns from Date headers, `tap`
-    sees every request and reply. `proxy` is http://[user:password@]host:port, `ca_file` a PEM file of
-    authorities trusted beside the system's. Redirects are not followed, and nothing is read from the
-    environment. `stock` carries the requests by httpx's own transport instead of the lean one.
+    sees every request and reply. `on_reply` is called with each reply, whatever its status and however it
+    was asked for: headers tell there what is left of a limit. `proxy` is http://[user:password@]host:port,
+    `ca_file` a PEM file of authorities trusted beside the system's. Redirects are not followed, and nothing
+    is read from the environment. `stock` carries the requests by httpx's own transport instead of the lean
+    one.
 
     Requests raise `NotSent` where no byte left, `ReplyLost` where one may have. Raises `ConfigurationError`
     for a proxy or a file that can't be used.
@@ -69,8 +72,9 @@ def http_client(
 
     clock = clock or RealClock()
     transport = VenueTransport(
-        name, clock, timeout=timeout, tap=tap, skew=skew, proxy=proxy, ca_file=ca_file, stock=stock
-    )
+        name, clock, timeout=timeout, tap=tap, skew=skew, on_reply=on_reply, proxy=proxy, ca_file=ca_file,
+        stock=stock,
+    )  # fmt: skip
     return VenueHttp(
         transport, clock, base_url=base_url, timeout=timeout, auth=auth, retries=retries, limiter=limiter,
         cost=cost,

@@ -111,6 +111,7 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         timeout: float | None,
         tap: Tap | None = None,
         skew: ClockSkew | None = None,
+        on_reply: Callable[[httpx.Response], object] | None = None,
         proxy: str | None = None,
         ca_file: Path | None = None,
         stock: bool = False,
@@ -122,6 +123,7 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         self._timeout = timeout
         self._tap = tap
         self._skew = skew
+        self._on_reply = on_reply
         self._date = ""
         self._most_connections = most_connections
         self._most_bytes = most_bytes
@@ -209,9 +211,11 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         if asked_at is not None:
             self._observe(response, asked_at)
         if self._tap is not None:
-            self._frame(
-                "in", "response", exchange, {"status": str(reply.status), **_shown(reply.headers)}, reply.body
-            )
+            # Decoded: no secret could be found in what is compressed.
+            shown = {"status": str(reply.status), **_shown(response.headers.raw, b"content-encoding")}
+            self._frame("in", "response", exchange, shown, response.content)
+        if self._on_reply is not None:
+            self._on_reply(response)
         if request.method not in SAFE and reply.status < 400:
             took_effect(request.method)
         return response
@@ -476,5 +480,9 @@ def _head(request: httpx.Request, length: int, proxy: Proxy | None) -> bytes:
     return head
 
 
-def _shown(headers: Headers) -> dict[str, str]:
-    return {f"header:{name.decode('latin-1')}": value.decode("latin-1") for name, value in headers}
+def _shown(headers: Headers, without: bytes = b"") -> dict[str, str]:
+    return {
+        f"header:{name.decode('latin-1')}": value.decode("latin-1")
+        for name, value in headers
+        if name.lower() != without
+    }
