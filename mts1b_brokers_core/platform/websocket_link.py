@@ -131,6 +131,8 @@ class Link(WSListener):
     def close(self) -> None:
         """Say goodbye and close once that is sent."""
         assert self._transport is not None
+        if self._tap is not None:
+            self._show("out", "close", b"")
         self._transport.send_close(WSCloseCode.OK)
         self._transport.disconnect()
 
