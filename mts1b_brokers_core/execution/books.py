@@ -244,7 +244,8 @@ class Books:
         if row is None or row.now.state in _FOR_A_PERSON:
             return
         record = row.now
-        order = change_seen(self._log, record, record.order, view)
+        renames = self._profile.replace == "new_id"
+        order = change_seen(self._log, record, record.order, view, renames=renames)
         shown = self._ready(record, view)
         logged = record.logged.total if view.updated is not None or self._busted(record, view) else None
         order = apply(order, self._over_chain(record, shown), logged=logged, reopens=self._profile.reopens)
@@ -397,7 +398,11 @@ class Books:
             return apply(order, OrderView(OrderRef(new), OrderStatus.UNKNOWN)), None
         if journal.open_changes(self._log.connection, record.key):  # it may be the changed order's own id
             current = OrderRef(order.broker_order_id)
-            return apply(order, OrderView(current, OrderStatus.UNKNOWN, replaced_by=new)), None
+            order = apply(order, OrderView(current, OrderStatus.UNKNOWN, replaced_by=new))
+            if order.status is OrderStatus.CANCELED:  # that was the end of the id left behind
+                working = OrderStatus.PARTIALLY_FILLED if order.filled_quantity else OrderStatus.NEW
+                order = order.evolve(status=working, raw_status=None)
+            return order, None
         order = order.evolve(broker_order_ids=(*known, new))
         self._log.event(EventKind.DUPLICATE, order, f"{new} beside {order.broker_order_id}, under one key")
         return order, State.DUPLICATE

@@ -23,8 +23,11 @@ def changed(order: Order, ticket: Ticket, changes: OrderChanges, ack: Ack) -> Or
     return apply(order, view)
 
 
-def change_seen(log: Appender, record: Record, order: Order, view: OrderView) -> Order:
-    """Let a sight of an order confirm a change of it whose reply was lost."""
+def change_seen(log: Appender, record: Record, order: Order, view: OrderView, *, renames: bool) -> Order:
+    """Let a sight of an order confirm a change of it whose reply was lost.
+
+    `renames` says that the venue makes a change by cancelling the order for one under a new id.
+    """
     for tried in journal.open_changes(log.connection, record.key):
         given = OrderChanges.model_validate_json(tried.body).given()
         shown = {name: getattr(view.terms, name, None) for name in given}
@@ -34,10 +37,11 @@ def change_seen(log: Appender, record: Record, order: Order, view: OrderView) ->
             or all(getattr(order, name) == given[name] for name in given)
         ):
             # Still being made, not shown, or shown before it was asked for; but an order that ended as it
-            # was is changed no more.
-            if tried.outcome is not None and view.status.final and view.replaced_by is None:
-                ended = (tried.n, str(State.NOT_PLACED), "the order ended without it")
-                journal.finish_attempt(log.connection, record.key, *ended)
+            # was is changed no more, unless a change under a new id is what ended it.
+            ended = view.status.final and view.replaced_by is None
+            if tried.outcome is not None and ended and not (renames and view.status is OrderStatus.CANCELED):
+                told = (tried.n, str(State.NOT_PLACED), "the order ended without it")
+                journal.finish_attempt(log.connection, record.key, *told)
             continue
         order = order.evolve(**given)
         journal.finish_attempt(log.connection, record.key, tried.n, str(State.CONFIRMED), "seen at the venue")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,8 +42,8 @@ SAME = replace(PROFILE, replace="same_id")
 NEW = replace(PROFILE, replace="new_id")
 
 
-def client(venue: Venue, **settings: Any) -> Replaceable:
-    made = venue.client(kind=Replaceable, **settings)
+def client(venue: Venue, *, path: Path | None = None, **settings: Any) -> Replaceable:
+    made = venue.client(path, kind=Replaceable, **settings)
     assert isinstance(made, Replaceable)
     return made
 
@@ -323,3 +324,103 @@ async def test_a_change_that_never_left_is_not_made_and_nothing_is_read(venue: V
             await broker.replace(placed.order_id, OrderChanges(limit_price="99"))
         assert caught.value.certainty == "proven"
         assert "read" not in venue.calls
+
+
+# --- a reply that is lost ------------------------------------------------------------------------
+
+
+async def loses_the_change(venue: Venue, ticket: Any) -> Any:
+    """Make the change, then lose the reply and whatever could be read at once."""
+    change(venue, OrderRef("V1"), ticket)
+    venue.read_next.append(TimeoutError())
+    raise TimeoutError("no reply")
+
+
+async def lost(broker: Replaceable, venue: Venue, order_id: str) -> None:
+    venue.replace_next.append(loses_the_change)
+    with pytest.raises(OutcomeUnknown):
+        await broker.replace(order_id, OrderChanges(limit_price="99"), idempotency_key="r1")
+
+
+def replaced(venue: Venue) -> list[str]:
+    return [event.message for event in venue.events if event.kind is EventKind.REPLACED]
+
+
+async def test_a_change_whose_reply_was_lost_is_seen_later(venue: Venue) -> None:
+    async with client(venue) as broker:
+        placed = await broker.submit(buy())
+        await lost(broker, venue, placed.order_id)
+        assert replaced(venue) == []
+        new = "V2" if venue.profile.replace == "new_id" else "V1"
+        venue.push(*(venue.view(name) for name in venue.book))
+        venue.push(venue.view(new))
+        await settle()
+        after = await broker.outcome(placed.idempotency_key)
+        assert (after.limit_price, after.broker_order_id, after.status) == (
+            Decimal(99), new, OrderStatus.NEW
+        )  # fmt: skip
+        assert replaced(venue) == ["limit_price"]
+        assert EventKind.DUPLICATE not in venue.kinds()
+        again = await broker.replace(placed.order_id, OrderChanges(limit_price="99"), idempotency_key="r1")
+        assert again.limit_price == 99
+        assert len(venue.placed) == 2
+
+
+@pytest.mark.parametrize("first", ["the new id first", "the old one first", "the old one without a link"])
+async def test_a_lost_change_under_a_new_id_is_found_in_any_order(clock: SteppedClock, first: str) -> None:
+    venue = Venue(clock, NEW)
+    async with client(venue, reconcile_every=60) as broker:
+        placed = await broker.submit(buy("2"))
+        await lost(broker, venue, placed.order_id)
+        old, new = venue.view("V1"), venue.view("V2")
+        if first == "the new id first":
+            venue.push(new, old)
+        elif first == "the old one first":
+            venue.push(old, new)
+        else:
+            venue.push(replace(old, replaced_by=None))
+            await settle()
+            venue.push(new)
+        venue.fill("V2", "0.5")
+        await settle()
+        after = await broker.outcome(placed.idempotency_key)
+        assert (after.broker_order_id, after.limit_price) == ("V2", Decimal(99))
+        assert (after.status, after.filled_quantity) == (OrderStatus.PARTIALLY_FILLED, Decimal("0.5"))
+        assert await broker.cancel(placed.order_id)
+        assert venue.canceled[-1].broker_order_id == "V2"
+
+
+async def test_a_lost_change_is_seen_after_a_restart(venue: Venue, file: Path) -> None:
+    async with client(venue, path=file) as broker:
+        placed = await broker.submit(buy())
+        await lost(broker, venue, placed.order_id)
+    async with client(venue, path=file) as broker:
+        await broker.get_open_orders()
+        after = await broker.outcome(placed.idempotency_key)
+        new = "V2" if venue.profile.replace == "new_id" else "V1"
+        assert (after.limit_price, after.broker_order_id) == (Decimal(99), new)
+        assert after.status is OrderStatus.NEW
+        assert replaced(venue) == ["limit_price"]
+        assert await broker.cancel(placed.order_id)
+
+
+async def test_what_an_earlier_id_still_lacks_does_not_end_the_order(clock: SteppedClock) -> None:
+    venue = Venue(clock, NEW)
+    async with client(venue, settle_wait=5.0) as broker:
+        placed = await broker.submit(buy("2"))
+        hidden = venue.fill("V1", "0.5", push=False)
+        venue.hidden.add(hidden.fill_id)
+        await broker.replace(placed.order_id, OrderChanges(limit_price="99"))
+        venue.book["V2"].filled = Decimal(0)
+        venue.push(venue.view("V1"))
+        await settle()
+        await clock.advance(6)
+        after = await broker.outcome(placed.idempotency_key)
+        assert (after.is_final, after.fills_pending) == (False, False)
+        venue.hidden.clear()
+        venue.push(hidden)
+        venue.fill("V2", "1.5")
+        await settle()
+        after = await broker.outcome(placed.idempotency_key)
+        assert (after.status, after.filled_quantity) == (OrderStatus.FILLED, Decimal(2))
+        assert after.settled
