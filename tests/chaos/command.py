@@ -7,13 +7,13 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .kinds import KINDS, RATE, SETTINGS, TIMEOUT
-from .run import Result, chaos, nothing_left
+from .run import Result, chaos, watched
 
 REDUCED, FULL = 150, 2_000
 
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = options.profile or list(KINDS)
     print(
         f"chaos: seed {seed}, {count} orders a profile from 50 tasks, {RATE:.0%} of requests meet a fault.\n"
-        f"The same seed gives the same orders and the same fault for the nth request of a sort; timing differs.\n"
+        "One seed gives the same orders and the same fault for the nth request of a sort; times differ.\n"
         f"Times are shortened: {', '.join(f'{name}={value:g}' for name, value in SETTINGS.items())}, "
         f"timeout={TIMEOUT:g}; and where named below.",
         flush=True,
@@ -62,14 +62,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 async def _all(names: Sequence[str], seed: int, count: int, options: argparse.Namespace) -> list[Result]:
     results = []
     for name in names:
-        async with nothing_left() as left:
+        async with watched() as left:
             result = await chaos(
                 KINDS[name], seed, count, only=options.only, faults=not options.no_faults, say=_say
             )
         result.findings += left
         _say("")
         words = "ok" if result.passed else f"{len(result.findings)} missed"
-        print(f"  {name}: {words}, {result.seconds:.1f} s ({result.scaled or 'nothing else scaled'})", flush=True)
+        print(
+            f"  {name}: {words}, {result.seconds:.1f} s ({result.scaled or 'nothing else scaled'})",
+            flush=True,
+        )
         results.append(result)
     return results
 
@@ -80,7 +83,7 @@ def _say(words: str) -> None:
         sys.stderr.flush()
 
 
-_COLUMNS = {
+_COLUMNS: dict[str, Callable[[Result], object]] = {
     "profile": lambda row: row.profile,
     "guarantee": lambda row: row.guarantee,
     "orders": lambda row: row.orders,
@@ -115,9 +118,9 @@ def table(results: Sequence[Result]) -> str:
 def _aligned(rows: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(cell.ljust(width) if n == 0 else cell.rjust(width) for n, (cell, width) in enumerate(zip(row, widths, strict=True)))
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])])
         for row in rows
-    ]
+    ]  # fmt: skip
 
 
 def _plain(result: Result) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Evidence:
 
 
 class Judge:
-    """Goes through the books once; `findings` is what is wrong, `allowed` the duplicates within the promise."""
+    """Goes through the books once; `findings` is what is wrong, `duplicates` what the promise allows."""
 
     def __init__(self, kind: Kind, venue: WatchedVenue, flow: Sequence[Plan], told: Evidence) -> None:
         self._kind = kind
@@ -68,7 +68,9 @@ class Judge:
         """Look at everything."""
         for plan in self._flow:
             self._key(plan)
-        made = {row.id for ids in self._venue.made.values() for name in ids for row in self._venue.chain(name)}
+        made = {
+            row.id for ids in self._venue.made.values() for name in ids for row in self._venue.chain(name)
+        }
         for order in self._venue.venue.orders():
             if order.id not in made:
                 self._find("an order at the venue that no key's request made", order_id=order.id)
@@ -85,7 +87,9 @@ class Judge:
         lines: list[str] = []
         record = self._told.records.get(key)
         if record is not None:
-            lines.append(f"journal: {record.state} {record.certainty or ''} {record.words or ''} {record.order}")
+            lines.append(
+                f"journal: {record.state} {record.certainty or ''} {record.words or ''} {record.order}"
+            )
             order = record.order
             lines.append(
                 f"  ids {order.broker_order_ids}, logged {record.logged.quantity}, settled={order.settled},"
@@ -97,7 +101,10 @@ class Judge:
         ]
         lines += [f"told: {words}" for plan in self._flow if plan.key == key for words in plan.told]
         lines += [f"venue: {words}" for words in (self._venue.story_of(key) if key else ())]
-        ids = {order_id, *(row.id for name in self._venue.made.get(key, ()) for row in self._venue.chain(name))}
+        ids = {
+            order_id,
+            *(row.id for name in self._venue.made.get(key, ()) for row in self._venue.chain(name)),
+        }
         for name in sorted(ids - {""}):
             if (held := self._venue.venue.order(name)) is not None:
                 lines.append(
@@ -157,7 +164,9 @@ class Judge:
         loud = {EventKind.DUPLICATE, EventKind.LATE} & {row.kind for row in told}
         if not loud and record.state not in (State.DUPLICATE, State.AMBIGUOUS):
             self._find(f"{len(live)} orders at the venue, {names}, and nobody was told", plan.key)
-        elif record.state is State.DUPLICATE and {row.id for row in live} - set(record.order.broker_order_ids):
+        elif record.state is State.DUPLICATE and {row.id for row in live} - set(
+            record.order.broker_order_ids
+        ):
             self._find(f"a duplicate of which not all orders are bound: {names}", plan.key)
         else:
             self.announced += len(live) - 1
@@ -254,10 +263,7 @@ class Judge:
             busts = [fill for fill in found if fill.kind is FillKind.BUST]
             alike = sum(1 for other in row.order.fills if _content(other) == _content(row))
             wanted = alike if profile.fill_identity == "content" else 1
-            if row.void:
-                right = len(trades) == len(busts) <= 1
-            else:
-                right = len(trades) == wanted and not busts
+            right = len(trades) == len(busts) <= 1 if row.void else len(trades) == wanted and not busts
             if not right:
                 stands = "taken back" if row.void else "standing"
                 words = f"{row.id}, {stands}, is logged {len(trades)} times, its bust {len(busts)} times"
@@ -271,7 +277,9 @@ class Judge:
                 name == _content(row) for row in self._venue.venue.executions()
             ):
                 continue
-            self._find(f"{found[0]} was logged, and the venue has no {name}", order_id=str(found[0].broker_order_id))
+            self._find(
+                f"{found[0]} was logged, and the venue has no {name}", order_id=str(found[0].broker_order_id)
+            )
 
     def _name(self, fill: Fill) -> Any:
         if self._venue.profile.fill_identity == "content":
@@ -337,6 +345,8 @@ def _id(row: BookExecution, profile: Any) -> str:
 def _by_currency(fees: Any) -> Counter[str]:
     sums: Any = Counter()
     for fee in fees or ():
-        currency, amount = (fee["currency"], fee["amount"]) if isinstance(fee, dict) else (fee.currency, fee.amount)
+        currency, amount = (
+            (fee["currency"], fee["amount"]) if isinstance(fee, dict) else (fee.currency, fee.amount)
+        )
         sums[currency] += amount
     return Counter({name: amount for name, amount in sums.items() if amount})

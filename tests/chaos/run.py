@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import tempfile
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,31 +84,25 @@ class _Listener(logging.Handler):
         self.lines.append(f"{record.name}: {record.getMessage()}{cause}")
 
 
-@contextlib.contextmanager
-def listening() -> Iterator[list[str]]:
-    """Collect everything that is warned of meanwhile, by log or by warning."""
-    listener = _Listener()
+@contextlib.asynccontextmanager
+async def watched() -> AsyncIterator[list[Finding]]:
+    """Find what is warned of meanwhile, and which open files and tasks are left over afterwards."""
+    found: list[Finding] = []
+    tasks, files, listener, clock = set(asyncio.all_tasks()), _open_files(), _Listener(), RealClock()
     logging.getLogger().addHandler(listener)
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            yield listener.lines
-        listener.lines += [f"{row.category.__name__}: {row.message}" for row in caught]
+            yield found
+            with contextlib.suppress(TimeoutError):
+                async with clock.timeout(5):
+                    while set(asyncio.all_tasks()) - tasks or len(_open_files()) > len(files):
+                        await clock.sleep(_LOOK)
+            gc.collect()  # what was dropped without being closed warns when it is collected
     finally:
         logging.getLogger().removeHandler(listener)
-
-
-@contextlib.asynccontextmanager
-async def nothing_left() -> AsyncIterator[list[Finding]]:
-    """Compare open files and tasks before and after; what is left over is found."""
-    found: list[Finding] = []
-    tasks, files = set(asyncio.all_tasks()), _open_files()
-    yield found
-    clock = RealClock()
-    with contextlib.suppress(TimeoutError):
-        async with clock.timeout(5):
-            while set(asyncio.all_tasks()) - tasks or len(_open_files()) > len(files):
-                await clock.sleep(_LOOK)
+    lines = [*listener.lines, *(f"{row.category.__name__}: {row.message}" for row in caught)]
+    found += [Finding(f"warned of: {line}") for line in lines]
     if left := set(asyncio.all_tasks()) - tasks:
         found.append(Finding(f"tasks left over: {sorted(map(repr, left))}"))
     if len(now := _open_files()) > len(files):
@@ -126,15 +121,9 @@ async def chaos(
     kind: Kind, seed: int, count: int, *, only: str = "", faults: bool = True, say: Progress = lambda _: None
 ) -> Result:
     """Put one kind of venue through it. `only` names the one kind of fault there is to be."""
-    with tempfile.TemporaryDirectory() as folder, listening() as lines:
+    with tempfile.TemporaryDirectory() as folder:
         run = _Run(kind, seed, count, Path(folder) / "journal.sqlite", say)
-        result = await run.run(only=only, faults=faults)
-    result.findings += [Finding(f"warned of: {line}") for line in lines if _unexplained(line)]
-    return result
-
-
-def _unexplained(line: str) -> bool:
-    return True
+        return await run.run(only=only, faults=faults)
 
 
 class _Run:
@@ -150,7 +139,7 @@ class _Run:
 
     def _broker(self) -> ReferenceClient:
         services = Services(self._kind.name, "sandbox", emit=self._observe)
-        settings = {
+        settings: dict[str, Any] = {
             **self._venue.settings, **SETTINGS, "profile": self._kind.name, "environment": "sandbox",
             "state_path": self._journal, "timeout": TIMEOUT,
         }  # fmt: skip
@@ -177,7 +166,9 @@ class _Run:
                 await self._again(fills)
         finally:
             await self._venue.stop()
-        self.result.findings += [Finding(f"the venue itself broke: {error!r}") for error in self._venue.errors]
+        self.result.findings += [
+            Finding(f"the venue itself broke: {error!r}") for error in self._venue.errors
+        ]
         self.result.seconds = self._clock.monotonic() - began
         return self.result
 
@@ -201,8 +192,10 @@ class _Run:
             self.result.requests = sum(self._venue.faults.requests.values())
             self.result.callers = callers.counts
             for key, error in callers.surprises:
-                told = tuple("".join(traceback.format_exception(error)).splitlines()[-12:])
-                self.result.findings.append(Finding(f"told what no caller can act on: {error!r}", key, "", told))
+                trace = tuple("".join(traceback.format_exception(error)).splitlines()[-12:])
+                self.result.findings.append(
+                    Finding(f"told what no caller can act on: {error!r}", key, "", trace)
+                )
             ended = self._clock.monotonic()
             settled = await self._settle(broker)
             self.result.settling = self._clock.monotonic() - ended
@@ -225,7 +218,9 @@ class _Run:
 
     async def _watch(self, callers: Callers) -> None:
         while True:
-            self._say(f"{self._kind.name}: {callers.left} orders left, {len(self._venue.faults.applied)} faults")
+            self._say(
+                f"{self._kind.name}: {callers.left} orders left, {len(self._venue.faults.applied)} faults"
+            )
             await self._clock.sleep(0.5)
 
     # --- coming to rest -------------------------------------------------------------------------------
@@ -247,8 +242,8 @@ class _Run:
     async def _settle(self, broker: ReferenceClient) -> bool:
         """Wait until nothing is under way and the broker has compared itself with the venue twice since."""
         until = self._clock.monotonic() + SETTLED_WITHIN
-        # Whatever was sent late has to land first.
-        landed = self._clock.monotonic() + max(self._kind.lands) + TIMEOUT
+        # Whatever was sent late has to land first; no caller waits any more, so all of it is on its way.
+        landed = self._clock.monotonic() + max(self._kind.lands)
         if any(getattr(row.fault, "kind", "") in _LATE for row in self._venue.faults.applied):
             await self._clock.sleep(landed - self._clock.monotonic())
         compared: int | None = None
@@ -302,7 +297,9 @@ class _Run:
         for key, record in records.items():
             if record.state in (State.AMBIGUOUS, State.DUPLICATE, State.UNKNOWN, State.SENDING):
                 if not listed.get(key):
-                    self.result.findings.append(Finding("not listed by unresolved(), or without evidence", key))
+                    self.result.findings.append(
+                        Finding("not listed by unresolved(), or without evidence", key)
+                    )
             elif key in listed and not record.order.settled:
                 self.result.findings.append(Finding("listed by unresolved() although answered", key))
         attempts = {key: login.attempts(key) for key in records}
@@ -340,7 +337,9 @@ class _Run:
             now = await _logged(broker)
             if _marks(now) != _marks(fills):
                 new = [str(fill) for fill in now[len(fills) :]]
-                self._find(f"opened again, the log has {len(now)} executions instead of {len(fills)}: {new[:5]}")
+                self._find(
+                    f"opened again, the log has {len(now)} executions instead of {len(fills)}: {new[:5]}"
+                )
             changed = Counter(
                 str(record.state) if (record := broker._login.record(plan.key)) else "denied"
                 for plan in self._flow

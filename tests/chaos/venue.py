@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from random import Random
 from typing import Any, TypeVar
 
@@ -86,14 +87,16 @@ class WatchedVenue(ReferenceServer):
         some = {fault: weight for fault, weight in request_faults(self.kind).items() if _named(fault, only)}
         for sort in ("place", "cancel", "replace", "read", "stream"):
             if some:
-                self.faults.random(RATE, some, lambda hit, sort=sort: sort_of(hit) == sort)
+                self.faults.random(RATE, some, partial(_is_a, sort))
         frames = {fault: weight for fault, weight in FRAME_FAULTS.items() if _named(fault, only)}
         if frames:
             self.faults.random(sum(frames.values()) / 1000, frames, lambda hit: hit.label != "session")
 
-    async def handle(self, request: Request) -> Reply:
+    async def handle(self, request: Request) -> Reply | None:
         """Answer a request, and note what it did."""
         reply = await super().handle(request)
+        if reply is None:
+            return None
         tag, data = request.headers.get(TAG.lower(), ""), {}
         if request.method != "GET":
             data = json.loads(reply.body)
@@ -159,6 +162,10 @@ class WatchedVenue(ReferenceServer):
             act(self._draw.choice(standing))
 
 
+def _is_a(sort: str, hit: Any) -> bool:
+    return sort_of(hit) == sort
+
+
 def _named(fault: Any, only: str) -> bool:
     return not only or fault.kind == only
 
@@ -173,8 +180,8 @@ def tagged(client: ReferenceClient) -> None:
         return made | {TAG: _tag.get()} if _tag.get() else made
 
     signer.headers = headers  # type: ignore[method-assign, assignment]
-    client.place = _marked(client.place, 0)  # type: ignore[method-assign]
-    client.replace_one = _marked(client.replace_one, 1)  # type: ignore[method-assign]
+    client.place = _marked(client.place, 0)  # type: ignore[method-assign, assignment]
+    client.replace_one = _marked(client.replace_one, 1)  # type: ignore[method-assign, assignment]
 
 
 def _marked(send: Callable[..., Awaitable[T]], where: int) -> Callable[..., Awaitable[T]]:
