@@ -57,7 +57,7 @@ def merged(seen: Sequence[OrderView | Fill]) -> list[Order]:
     for item in seen:
         if isinstance(item, Fill):
             logged = logged.plus(Part.of(item))
-        order = apply(order, item, logged=logged)
+        order = apply(order, item, logged=logged if isinstance(item, Fill) else None)
         states.append(order)
     return states
 
@@ -85,6 +85,18 @@ def test_filled_falls_only_by_a_bust(seen: list[OrderView | Fill]) -> None:
             assert isinstance(item, Fill)
             assert item.kind is FillKind.BUST
         assert after.filled_quantity >= 0
+
+
+def test_where_a_bust_was_missed_a_count_that_agrees_with_the_log_is_believed_unless_it_is_old() -> None:
+    order = ORDER.evolve(filled_quantity=Decimal(3), updated_at=NOON, broker_order_ids=("V1",))
+    logged = Part(Decimal(1), Decimal(100))
+
+    def seen(count: int, seconds: int) -> Decimal:
+        updated = NOON + timedelta(seconds=seconds)
+        view = OrderView(OrderRef("V1"), OrderStatus.NEW, cumulative_quantity=Decimal(count), updated=updated)
+        return apply(order, view, logged=logged).filled_quantity
+
+    assert [seen(1, 1), seen(1, -1), seen(2, 1), seen(4, -1)] == [1, 3, 3, 4]
 
 
 @FIXED
