@@ -121,7 +121,9 @@ class Ticket:
 # --- what comes back ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+# This and Execution are made for every fill, and a frozen dataclass takes three times as long to make: they
+# are to be left alone all the same.
+@dataclass(slots=True, unsafe_hash=True)
 class OrderRef:
     """A venue order, by the venue's id, our token, or both."""
 
@@ -172,7 +174,7 @@ class OrderView:
     account_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Execution:
     """One execution as the venue reports it.
 

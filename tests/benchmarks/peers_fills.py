@@ -6,11 +6,13 @@ For each count on its input it prints a list with the microseconds one fill took
 from __future__ import annotations
 
 import asyncio
+import collections
 import itertools
 import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +22,55 @@ from peers_ws_server import ORDERS
 URL = f"ws://127.0.0.1:{sys.argv[2]}/stream"
 
 
-async def with_picows(counts: AsyncIterator[int]) -> None:
-    """Decode each frame and count: what no client can be quicker than."""
+async def with_picows(counts: AsyncIterator[int], *, exact_fills: bool) -> None:
+    """Decode each frame and count; or make an exact fill of it, and hand that out by an async iterator."""
+    import msgspec
     import picows
-    from fast_broker import structs
+    from fast_broker import exact, structs
 
     decode = structs().decode
+    names = ("id", "order", "symbol", "side", "quantity", "price", "executed_at", "fees", "liquidity")
+    bare = msgspec.defstruct("BareFill", names)
 
-    class Counter(picows.WSListener):
-        left = 0
-        done: asyncio.Future[None]
+    def fill(row: Any) -> object:
+        fees = tuple([(exact(fee.qty), fee.asset) for fee in row.fees])
+        at = datetime.fromisoformat(row.timestamp)
+        quantity, price = exact(row.last_qty), exact(row.last_price)
+        names = (row.exec_id, row.order_id, row.symbol, row.side)
+        return bare(*names, quantity, price, at, fees, row.liquidity_ind)
+
+    class Listener(picows.WSListener):
+        def __init__(self) -> None:
+            self.left, self.fills, self.bell = 0, collections.deque[object](), asyncio.Event()
 
         def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-            decode(frame.get_payload_as_memoryview())
+            rows = decode(frame.get_payload_as_memoryview()).data
+            if exact_fills:
+                self.fills.extend(map(fill, rows))
             self.left -= 1
-            if self.left == 0:
-                self.done.set_result(None)
+            if exact_fills or self.left == 0:
+                self.bell.set()
 
-    transport, listener = await picows.ws_connect(Counter, URL)
-    assert isinstance(listener, Counter)
+        async def stream(self) -> AsyncIterator[object]:
+            while True:
+                while self.fills:
+                    yield self.fills.popleft()
+                self.bell.clear()
+                await self.bell.wait()
+
+    transport, listener = await picows.ws_connect(Listener, URL)
+    assert isinstance(listener, Listener)
+    stream = listener.stream()
     async for count in counts:
-        listener.left, listener.done = count, asyncio.get_running_loop().create_future()
+        listener.left = count
+        listener.bell.clear()
         begin = time.perf_counter()
         transport.send(picows.WSMsgType.TEXT, str(count))
-        await listener.done
+        if exact_fills:
+            for _ in range(count):
+                await anext(stream)
+        else:
+            await listener.bell.wait()
         answer(begin, count)
     transport.disconnect()
 
@@ -85,11 +112,16 @@ async def with_ccxt(counts: AsyncIterator[int]) -> None:
         while URL not in exchange.clients:  # noqa: ASYNC110 - it tells nobody when it is there
             await asyncio.sleep(0)
         await exchange.clients[URL].connected
+        exchange.myTrades = None
         begin = time.perf_counter()
         await exchange.clients[URL].send(str(count))
-        while (await waiting)[-1]["id"] != f"T{count}":
-            waiting = asyncio.ensure_future(exchange.watch_my_trades())
+        while exchange.myTrades is None or exchange.myTrades[-1]["id"] != f"T{count}":
+            # The last news can come before we wait for it.
+            await asyncio.wait([waiting], timeout=0.05)
+            if waiting.done():
+                waiting = asyncio.ensure_future(exchange.watch_my_trades())
         answer(begin, count)
+        waiting.cancel()
     await exchange.close()
 
 
@@ -117,7 +149,8 @@ async def with_sqlite(counts: AsyncIterator[int], path: Path) -> None:
 
 with tempfile.TemporaryDirectory() as folder:
     CONTENDERS: dict[str, Callable[[AsyncIterator[int]], Any]] = {
-        "picows + msgspec": with_picows,
+        "picows + msgspec, decoded": lambda counts: with_picows(counts, exact_fills=False),
+        "picows + msgspec, fills": lambda counts: with_picows(counts, exact_fills=True),
         "log in memory": lambda counts: with_ours(counts, None),
         "durable log": lambda counts: with_ours(counts, Path(folder) / "bench.journal"),
         "SQLite alone": lambda counts: with_sqlite(counts, Path(folder) / "alone.db"),
