@@ -7,8 +7,9 @@ import asyncio
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -124,4 +125,11 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 
 def _plain(result: Result) -> dict[str, Any]:
-    return {**asdict(result), "passed": result.passed}
+    row = {field.name: getattr(result, field.name) for field in fields(result)}
+    counts = {name: dict(value) for name, value in row.items() if isinstance(value, Counter)}
+    return {
+        **row,
+        **counts,
+        "findings": [asdict(found) for found in result.findings],
+        "passed": result.passed,
+    }
