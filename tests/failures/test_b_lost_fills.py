@@ -43,6 +43,8 @@ async def test_one_lost_fill_of_a_stream_whose_heartbeats_go_on_is_found(start: 
     async with start() as site, site.broker(reconcile_every=0.3) as broker:
         order = await broker.submit(resting())
         await event_of(broker, EventKind.LINK_UP)
+        read = site.server.count("GET /v1/executions")
+        await until(lambda: site.server.count("GET /v1/executions") > read + 1)  # what a new link reads
         # Nothing follows it on its channels whose number could tell of it.
         site.server.faults.when(faults.LoseFrame(), "executions")
         site.server.faults.when(faults.LoseFrame(), "orders")
