@@ -311,6 +311,8 @@ class Promise(RuleBasedStateMachine):
                     break
         assert {fill.fill_id for fill in logged} == {seen.fill_id for seen in self.venue.fills}
         for key, order in self.orders.items():
+            if "rejected" in self.answers[key]:
+                continue  # the answer stays, so an earlier attempt that lands after it is an order of nobody's
             ids = {row.id for row in self.venue.book.values() if row.order.idempotency_key == key}
             filled = sum(
                 (seen.quantity for seen in self.venue.fills if seen.ref.broker_order_id in ids), Decimal(0)
