@@ -532,7 +532,7 @@ async def settle(turns: int = 60) -> None:
 async def eventually(condition: Callable[[], bool]) -> None:
     """Let tasks and the journal's thread go on until something holds, for at most three real seconds."""
     async with asyncio.timeout(3):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
             await asyncio.sleep(0)
 
 
