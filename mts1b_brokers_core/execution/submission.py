@@ -122,14 +122,15 @@ class Submission:
     async def _attempts(self, order: Order, mark: str, *, first: int) -> Order:
         """Try, and once more where the venue provably doesn't have the order and somebody still waits."""
         until = self._login.clock.monotonic() + self._resend_within
-        record, result = await self._attempt(order, mark, first)
+        record, result = await self._attempt(order, mark, first, self._resend_within)
         pause = result.retry_after if isinstance(result, NotPlaced) else 0.0
         if pause is not None and self._may_repeat(record, until - pause):
             await self._login.clock.sleep(pause)
             held = self._login.record(record.key) or record
             if self._may_repeat(held, until):
                 order = order.evolve(order_id=held.order.order_id, created_at=held.order.created_at)
-                record, result = await self._attempt(order, mark, first + 1)
+                left = max(0.0, until - self._login.clock.monotonic())
+                record, result = await self._attempt(order, mark, first + 1, left)
         return self.answer(record, result)
 
     def _may_repeat(self, record: Record, until: float) -> bool:
@@ -157,7 +158,9 @@ class Submission:
             if known is None and self._login.record(order.idempotency_key) is not None:
                 await self._login.journal.store.run(work)
 
-    async def _attempt(self, order: Order, mark: str, attempt: int) -> tuple[Record, PlaceResult | None]:
+    async def _attempt(
+        self, order: Order, mark: str, attempt: int, within: float
+    ) -> tuple[Record, PlaceResult | None]:
         order, instrument = await self._prepare(order)
         permit = await door.allowed(self._login, "place", order)
         ticket = self._ticket(order, instrument, attempt)
@@ -174,7 +177,7 @@ class Submission:
             record = self._login.record(claimed.key)
             assert record is not None
             self._check_same(record, order, mark)
-            return await self._resolver.wait(record, self._resend_within), None
+            return await self._resolver.wait(record, within), None
         failpoint("submit.claimed")
         try:
             door.check_still_wanted(self._login, order, ticket)
@@ -187,7 +190,7 @@ class Submission:
         with prioritised(Priority.SUBMIT, prepaid=permit):
             result = await door.sent(lambda: self._login.port.place(ticket))
         failpoint("submit.answered")
-        return await self._settle(claimed, ticket, result)
+        return await self._settle(claimed, ticket, result, within)
 
     async def _prepare(self, order: Order) -> tuple[Order, Instrument | None]:
         login = self._login
@@ -249,7 +252,7 @@ class Submission:
             raise denied(claimed.order, "order_id_taken", why, cure) from None
 
     async def _settle(
-        self, claimed: Record, ticket: Ticket, result: PlaceResult
+        self, claimed: Record, ticket: Ticket, result: PlaceResult, within: float
     ) -> tuple[Record, PlaceResult | None]:
         """Write the outcome, wait for the verdict on one that is unknown, and answer."""
         if isinstance(result, Ack):
@@ -259,7 +262,7 @@ class Submission:
         if self._login.journal.stopped is not None:
             return record, result
         if record.state is State.UNKNOWN:
-            return await self._resolver.wait(record, self._resend_within), result
+            return await self._resolver.wait(record, within), result
         self._resolver.answered(claimed.key, ticket.attempt)
         echo = result.echo if isinstance(result, Ack) else None
         if echo is not None and (echo.status.final or echo.cumulative_quantity):
