@@ -28,6 +28,8 @@ Run = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 #: Overlap of every read of past executions with what was read before.
 _OVERLAP = timedelta(minutes=5)
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
+#: Refusals of the login after which one reading gives up; more of them would lock the key at some venues.
+_REFUSALS = 3
 #: How long an order that probably isn't at the venue is looked for again, in case it arrives late.
 _LATE_WATCH = timedelta(minutes=15)
 #: How long after an execution its fees may become known: over a long weekend.
@@ -256,14 +258,21 @@ class Intake:
         await self._login.ingest.observe([*rows, *views.rows])
 
     async def _persist(self, read: Reading) -> None:
-        """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop."""
-        wait = _FIRST_WAIT
+        """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop.
+
+        A login that stays refused is one. The first refusals may be a clock that was set, or one server of
+        many that doesn't know a new token yet: the next request is signed anew.
+        """
+        wait, refused = _FIRST_WAIT, 0
         while True:
             try:
                 await read()
-            except (errors.AuthenticationError, errors.PermissionDenied):
+            except errors.PermissionDenied:
                 raise
             except _UNREACHED as error:
+                refused += isinstance(error, errors.AuthenticationError)
+                if refused >= _REFUSALS:
+                    raise
                 await self._open_gap(str(error))
                 await self._login.clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)

@@ -422,12 +422,29 @@ async def test_a_gap_stays_open_while_the_venue_cannot_be_read(venue: Venue, clo
         assert EventKind.GAP_CLOSED in [event.kind for event in venue.events]
 
 
-async def test_a_refused_login_while_reading_again_ends_the_broker(venue: Venue) -> None:
+async def test_a_login_that_stays_refused_while_reading_again_ends_the_broker(
+    venue: Venue, clock: SteppedClock
+) -> None:
     async with venue.client() as broker:
-        venue.read_next.append(AuthenticationError("expired"))
+        venue.read_next.extend([AuthenticationError("expired")] * 3)
         venue.push(Link(up=True, data_lost=True))
+        await clock.advance(1)
         with pytest.raises(BrokerFailed, match="expired"):
             await anext(broker.stream_fills())
+
+
+async def test_a_login_refused_once_is_tried_again(venue: Venue, clock: SteppedClock) -> None:
+    async with venue.client() as broker:
+        await broker.submit(buy())
+        venue.fill("V1", "1", push=False)
+        venue.read_next.extend([AuthenticationError("expired")] * 2)
+        venue.push(Link(up=True, data_lost=True))
+        await clock.advance(1)
+        assert [fill.fill_id for fill in logged(venue)] == ["E1"]
+        assert [kind for kind in venue.kinds() if kind in (EventKind.GAP_OPEN, EventKind.GAP_CLOSED)] == [
+            EventKind.GAP_OPEN,
+            EventKind.GAP_CLOSED,
+        ]
 
 
 async def test_a_trigger_is_followed_by_a_reading(venue: Venue, clock: SteppedClock) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -214,12 +215,12 @@ async def event_of(broker: Any, kind: EventKind, count: int = 1) -> BrokerEvent:
 
 
 async def passing(
-    clock: SteppedClock, seconds: float, *, step: float = 0.25, enough: Callable[[], Any] = lambda: False
+    clock: SteppedClock, seconds: float = inf, *, step: float = 0.25, enough: Callable[[], Any] = bool
 ) -> None:
     """Let simulated time pass in steps, and arrive what travels in between, until it is enough."""
-    for _ in range(round(seconds / step)):
-        if enough():
-            return
-        await clock.advance(step)
-        for _ in range(30):
-            await asyncio.sleep(0)
+    until_ = clock.monotonic() + seconds
+    async with asyncio.timeout(5):
+        while clock.monotonic() < until_ and not enough():
+            await clock.advance(step)
+            for _ in range(100):
+                await asyncio.sleep(0)
