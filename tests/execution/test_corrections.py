@@ -144,7 +144,7 @@ async def test_a_bust_under_the_id_of_what_it_takes_back(venue: Venue) -> None:
         seen = venue.fill("V1", "1")
         await settle()
         venue.push(replace(venue.bust(seen), fill_id=seen.fill_id))
-        after = await stands(broker, placed)
+        await stands(broker, placed)
         assert sums(venue) == (Decimal(0), Decimal(0))
         assert [fill.fill_id for fill in venue.logged()] == ["E1", "E1:bust"]
 

@@ -120,7 +120,7 @@ async def test_a_count_from_before_a_bust_is_not_believed(venue: Venue, clock: S
             await settle()
             venue.push(older)
             after = await stands(broker, placed)
-            assert (after.filled_quantity, value(venue)) == (0, 0)
+            assert (after.filled_quantity, value(venue)) == (Decimal(0), Decimal(0))
         assert ids(venue) == ["V1:0-1", "V1:1-0"]
         assert after.status is OrderStatus.FILLED
 

@@ -65,7 +65,7 @@ class World:
             row.value += old.quantity * (new.price - old.price)
             row.updated = self.venue.clock.now()
             for known in (self.venue.fills, self.live, self.told):
-                known.append(new)  # type: ignore[attr-defined]
+                known.append(new)
 
     def fee(self, which: int, amount: int) -> None:
         if self.live:
