@@ -41,7 +41,12 @@ class Cancellation:
         final otherwise. Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue
         refuses to cancel a working order.
         """
-        record = self._login.find(order_id)
+        try:
+            record = self._login.find(order_id)
+        except StateError:  # a journal that can't be read keeps no cancel back: it may be the venue's id
+            record = None
+        if record is not None and record.state is State.SENDING:
+            record = self._login.journal.unwritten.get(record.key, record)
         if record is None or _one_of_several(record, order_id):
             return await asyncio.shield(self._login.spawn(self._send(OrderRef(order_id), None)))
         if record.state not in (State.CONFIRMED, State.REJECTED):

@@ -141,7 +141,7 @@ class VenueClient(VenueAdapter):
 
         Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue refuses.
         """
-        with self.operation("cancel"):
+        with self.operation("cancel", failed=True):  # what else failed keeps no cancel back
             return await self._cancellation.cancel(order_id)
 
     @final
@@ -483,9 +483,12 @@ class VenueClient(VenueAdapter):
             raise errors.BrokerClosed("this broker belongs to another event loop.", broker=self.name)
 
     @contextlib.contextmanager
-    def operation(self, operation: str, *, opening: bool = False) -> Iterator[None]:
-        """See that the broker is open, then tell passing errors where they happened; for adapters too."""
-        if not opening:
+    def operation(self, operation: str, *, opening: bool = False, failed: bool = False) -> Iterator[None]:
+        """See that the broker is open, then tell passing errors where they happened; for adapters too.
+
+        `failed` lets the operation pass where a background task has failed.
+        """
+        if not (opening or (failed and self._state == "failed")):
             self._check_open()
         try:
             yield

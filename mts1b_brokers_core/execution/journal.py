@@ -99,6 +99,8 @@ class Journal:
         self.memory = MemoryRows() if path is None else None
         #: Why an outcome could not be written, where that happened: nothing more may be sent.
         self.stopped: StateError | None = None
+        #: Answers that could not be written, by key; they are given again as long as we live.
+        self.unwritten: dict[str, Record] = {}
 
     def rows(self, connection: sqlite3.Connection) -> Rows:
         """Return the log's rows as a connection sees them."""

@@ -45,8 +45,6 @@ class Submission:
         self._resolver = resolver
         self._resend_within = resend_within
         self._inflight: dict[str, _Underway] = {}
-        #: Answers that could not be written; they are given again as long as we live.
-        self._unwritten: dict[str, Record] = {}
 
     async def submit(self, order: Order, *, accept_duplicate_risk: bool = False) -> Order:
         """Place the order, or give the stored answer of its key. Raises the other three answers.
@@ -96,7 +94,7 @@ class Submission:
         """Return what is known of a key."""
         record = self._login.record(key)
         unknown_there = record is None or record.state is State.SENDING
-        return self._unwritten.get(key, record) if unknown_there else record
+        return self._login.journal.unwritten.get(key, record) if unknown_there else record
 
     async def _door(self, order: Order, mark: str, accept_risk: bool) -> Order:
         record = self.stored(order.idempotency_key)
@@ -307,8 +305,8 @@ class Submission:
             return now
 
         def unwritten() -> Record:
-            self._unwritten[claimed.key] = answered(claimed, ticket, result, reopens)
-            return self._unwritten[claimed.key]
+            told = self._login.journal.unwritten[claimed.key] = answered(claimed, ticket, result, reopens)
+            return told
 
         record = await door.conclude(self._login, write, unwritten)
         self._login.log.observed(

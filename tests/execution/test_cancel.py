@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from scripted import PROFILE, Venue, buy, settle
 
 from mts1b_brokers_core.execution.port import CancelResult, Final, NoSuch, OrderRef, Refused, Taken, Unknown
-from mts1b_brokers_core.foundation.errors import OrderNotFound, OutcomeUnknown, VenueError
+from mts1b_brokers_core.foundation.errors import (
+    BrokerFailed,
+    OrderNotFound,
+    OutcomeUnknown,
+    StateCorrupted,
+    StateUnwritable,
+    VenueError,
+)
 from mts1b_brokers_core.foundation.orders import OrderStatus
 from mts1b_brokers_core.platform.clock import SteppedClock
 
@@ -213,3 +221,42 @@ async def test_where_cancels_go_by_token_the_token_is_named(clock: SteppedClock)
         placed = await broker.submit(buy())
         await broker.cancel(placed.order_id)
         assert venue.canceled == [OrderRef("V1", venue.placed[0].token)]
+
+
+@pytest.mark.parametrize("by", ["order_id", "broker_order_id"])
+async def test_a_cancel_passes_where_everything_else_has_failed(venue: Venue, by: str) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+        venue.crash(RuntimeError("framing"))
+        await settle()
+        with pytest.raises(BrokerFailed):
+            await broker.submit(buy(order_id="another"))
+        assert await broker.cancel(getattr(placed, by)) is True
+        assert [ref.broker_order_id for ref in venue.canceled] == ["V1"]
+
+
+async def test_a_cancel_passes_though_the_order_was_never_written_down_as_placed(venue: Venue) -> None:
+    async with venue.client() as broker:
+        write = broker._event_log.transact
+
+        async def full(work: Any) -> Any:
+            raise StateUnwritable("the disk is full.", next_step="free disk space")
+
+        broker._event_log.transact = full  # type: ignore[method-assign]
+        placed = await broker.submit(buy())
+        assert await broker.cancel(placed.order_id) is True
+        assert [ref.broker_order_id for ref in venue.canceled] == ["V1"]
+        broker._event_log.transact = write  # type: ignore[method-assign]
+
+
+async def test_a_cancel_passes_though_the_journal_cannot_be_read(venue: Venue) -> None:
+    async with venue.client() as broker:
+        placed = await broker.submit(buy())
+
+        def unreadable(*values: object) -> Any:
+            raise StateCorrupted("the journal is damaged.", next_step="restore a backup")
+
+        broker._journal.read = unreadable  # type: ignore[method-assign]
+        assert await broker.cancel(str(placed.broker_order_id)) is True
+        with pytest.raises(OrderNotFound):
+            await broker.cancel(placed.order_id)
