@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import click
@@ -46,7 +47,12 @@ def simulate(
     if profile is not None:
         given["profile"] = profile
     options = SimulatorOptions(host, port, seed, tls, faults, given)
-    asyncio.run(_serve(name, _build(name, options), as_json))
+    server = _build(name, options)
+    about = {"simulator": name}
+    asyncio.run(serve(server, f"The simulator of {name} is running", about, as_json=as_json))
+    applied = Counter(row.fault.kind for row in getattr(getattr(server, "faults", None), "applied", ()))
+    if applied and not as_json:
+        click.echo("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(applied.items())))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -69,28 +75,26 @@ def _build(name: str, options: SimulatorOptions) -> SimulatorServer:
     return plugins.facade.simulator(record.name, options)
 
 
-async def _serve(name: str, server: SimulatorServer, as_json: bool) -> None:
+async def serve(server: SimulatorServer, said: str, about: Mapping[str, str], *, as_json: bool) -> None:
+    """Run a server until Ctrl-C (or SIGTERM), and print how it is reached."""
     over = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, over.set)
     try:
         await server.start()
-        _tell(name, server, as_json)
+        _tell(server, said, about, as_json)
         await over.wait()
     finally:
         await server.stop()
-    applied = Counter(row.fault.kind for row in getattr(getattr(server, "faults", None), "applied", ()))
-    if applied and not as_json:
-        click.echo("faults: " + ", ".join(f"{kind} {count}" for kind, count in sorted(applied.items())))
 
 
-def _tell(name: str, server: SimulatorServer, as_json: bool) -> None:
+def _tell(server: SimulatorServer, said: str, about: Mapping[str, str], as_json: bool) -> None:
     settings = dict(server.settings)
     if as_json:
-        click.echo(json.dumps({"simulator": name, "settings": settings}))
+        click.echo(json.dumps({**about, "settings": settings}))
         return
-    click.echo(f"The simulator of {name} is running; Ctrl-C ends it.\n")
+    click.echo(f"{said}; Ctrl-C ends it.\n")
     width = max(map(len, settings), default=0)
     for key, value in settings.items():
         click.echo(f"  {key:<{width}}  {value}")

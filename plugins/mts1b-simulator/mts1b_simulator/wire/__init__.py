@@ -9,6 +9,7 @@ from .faults import KINDS, Fault, FrameFault, RequestFault
 from .frames import Frame, Session
 from .http import HttpServer
 from .messages import Declined, Reply, Request, encode, iso
+from .replay import ReplayServer
 from .routes import Receiver, Routes, Upgrade
 from .script import Applied, Faults, parse_fault
 from .server import Server
@@ -26,6 +27,7 @@ __all__ = [
     "FrameFault",
     "HttpServer",
     "Receiver",
+    "ReplayServer",
     "Reply",
     "Request",
     "RequestFault",

@@ -143,7 +143,7 @@ class Truncated(RequestFault):
     async def serve(self, call: Call) -> Reply | None:
         """Act, then say half of it."""
         reply = await call.handle()
-        return Reply(reply.status, reply.body[: len(reply.body) // 2], reply.headers)
+        return reply and Reply(reply.status, reply.body[: len(reply.body) // 2], reply.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,7 @@ class Garbage(RequestFault):
     async def serve(self, call: Call) -> Reply | None:
         """Act, then say something else."""
         reply = await call.handle()
-        status = 200 if reply.status == 101 else reply.status
+        status = 200 if reply is None or reply.status == 101 else reply.status
         return Reply(status, b"<html>\xff\xfe<body>gateway</body>", {"Content-Type": "text/html"})
 
 

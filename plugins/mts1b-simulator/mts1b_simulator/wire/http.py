@@ -71,8 +71,8 @@ class HttpServer(Server):
     def admit(self, request: Request) -> None:
         """Look at a request before its handler does; raises `Declined` where it may not pass."""
 
-    async def handle(self, request: Request) -> Reply:
-        """Answer a request as the venue does, faults aside."""
+    async def handle(self, request: Request) -> Reply | None:
+        """Answer a request as the venue does, faults aside; None cuts its connection."""
         try:
             handler = self.routes.find(request)
             self.admit(request)
@@ -102,8 +102,8 @@ class Call:
         self._connection = connection
         self._request = request
 
-    async def handle(self) -> Reply:
-        """Let the venue act on the request."""
+    async def handle(self) -> Reply | None:
+        """Let the venue act on the request; None where it cuts the connection instead of answering."""
         return await self.server.handle(self._request)
 
     def refuse(self, status: int, code: str, message: str, **headers: str) -> Reply:

@@ -12,7 +12,8 @@ from .messages import Declined, Reply, Request
 if TYPE_CHECKING:
     from .websocket import Socket
 
-Handler = Callable[[Request], Reply | Awaitable[Reply]]
+#: Answers a request; None cuts its connection.
+Handler = Callable[[Request], Reply | Awaitable[Reply | None] | None]
 
 
 class Receiver(Protocol):
