@@ -25,7 +25,7 @@ from .port import Execution, FeeAmendment, OrderRef, OrderView, VenueProfile
 from .replaced import change_seen
 from .writing import bind_children, tell
 
-_FOR_A_PERSON = (State.REJECTED, State.AMBIGUOUS, State.DUPLICATE)
+_FOR_A_PERSON = (State.AMBIGUOUS, State.DUPLICATE)
 Name = tuple[str, str | None, str | None]
 _NO_REF = OrderRef()
 
@@ -182,7 +182,7 @@ class Books:
     def _merge(self, row: _Row, ref: OrderRef) -> None:
         """Count the fills that wait to their order."""
         fills, row.waiting = row.waiting, []
-        record = row.now
+        record = _reopened(row.now) if row.now.state is State.REJECTED else row.now
         logged = record.logged.with_fills(fills)
         merged = with_fills(record.order, fills, logged.total)
         order, state = self._bound(record, merged, ref, None)
@@ -231,6 +231,10 @@ class Books:
         account = view.account_id or self._account_id
         row = self._at(account, view.ref)
         before = row.now.order.updated_at if row else None
+        if row is not None and row.now.state is State.REJECTED:
+            if view.status.final and not view.cumulative_quantity:
+                return
+            row.now = _reopened(row.now)
         if row is not None and row.now.state not in _FOR_A_PERSON:
             record = row.now  # bound first: what is logged of the id already counts before any cut
             order, state = self._bound(record, record.order, view.ref, view.replaced_by)
@@ -385,7 +389,8 @@ class Books:
 
     def _late(self, record: Record, order: Order) -> None:
         if record.state is State.NOT_PLACED:
-            self._log.event(EventKind.LATE, order, "an order that was taken for absent is at the venue")
+            why = "an order that was taken for absent or refused is at the venue"
+            self._log.event(EventKind.LATE, order, why)
 
     def _bound(
         self, record: Record, order: Order, ref: OrderRef, replaced_by: str | None
@@ -478,6 +483,12 @@ def _taken_back(fees: tuple[Money, ...] | None) -> tuple[Money, ...] | None:
 
 def _words(fees: Sequence[Money]) -> str:
     return " + ".join(map(repr, fees))
+
+
+def _reopened(record: Record) -> Record:
+    """Return a refused order's row as that of an open question: the venue works or filled it after all."""
+    order = record.order.evolve(status=None, raw_status=None, reason=None)
+    return replace(record, state=State.NOT_PLACED, order=order, reason=None, words=None)
 
 
 def _state_seen(record: Record, view: OrderView) -> State | None:

@@ -11,6 +11,7 @@ from scripted import (
     DEADLINE,
     DEDUPES,
     PROFILE,
+    REJECTED,
     Venue,
     answers,
     buy,
@@ -19,15 +20,17 @@ from scripted import (
     settle,
 )
 
-from mts1b_brokers_core.execution.port import Inconclusive, NotPlaced
+from mts1b_brokers_core.execution.port import Inconclusive, NotPlaced, OrderRef, Trigger
 from mts1b_brokers_core.foundation.errors import (
     AuthenticationError,
     NotSent,
     OrderDenied,
     OrderNotPlaced,
+    OrderRejected,
     OutcomeUnknown,
 )
-from mts1b_brokers_core.foundation.orders import Order
+from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.clock import SteppedClock
 from mts1b_brokers_core.platform.ratelimit import Limit, Limiter, Priority
 
@@ -314,3 +317,26 @@ async def test_what_is_not_sent_costs_nothing(clock: SteppedClock) -> None:
         with pytest.raises(OrderNotPlaced):
             await broker.submit(buy())
         assert left(broker.limiter) == 9
+
+
+@pytest.mark.parametrize("filled", [False, True])
+async def test_an_order_that_lands_after_its_second_attempt_was_refused_is_announced(
+    venue: Venue, clock: SteppedClock, filled: bool
+) -> None:
+    venue.place_next.extend([comes_late, answers(REJECTED)])
+    order = buy()
+    async with venue.client(resend_within=10) as broker:
+        task = await started(broker, order)
+        await clock.advance(5)
+        with pytest.raises(OrderRejected):
+            await task
+        row = venue.land()
+        if filled:
+            venue.fill(row, "1", push=False)
+        venue.push(venue.view(row), Trigger((OrderRef(row.id),)))
+        await settle()
+        found = await broker.outcome(order.idempotency_key)
+        assert (found.broker_order_id, found.order_id) == (row.id, order.order_id)
+        assert found.status is (OrderStatus.FILLED if filled else OrderStatus.NEW)
+        assert found.reason is None
+        assert [event.kind for event in venue.events].count(EventKind.LATE) == 1
