@@ -39,6 +39,8 @@ MOST_BYTES = 64 * 2**20
 SAFE = frozenset({"GET", "HEAD"})
 #: Statuses of a gateway that could not reach the venue's own servers, or finds them busy.
 GATEWAY = frozenset({502, 503, 504})
+#: From how many seconds on our wall clock was set, against one that never steps.
+_SET = 0.1
 #: The first wait before a repeat, in seconds.
 BACKOFF = 0.25
 #: The longest Retry-After, in seconds, that a read sits out by itself.
@@ -124,7 +126,7 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         self._tap = tap
         self._skew = skew
         self._on_reply = on_reply
-        self._date = ""
+        self._date, self._wall = "", 0.0
         self._most_connections = most_connections
         self._most_bytes = most_bytes
         self._proxy = Proxy.at(proxy) if proxy else None
@@ -209,7 +211,7 @@ class VenueTransport(httpx.AsyncHTTPTransport):
             raise problem from None
         response.elapsed = timedelta(seconds=self._clock.monotonic() - begun)
         if asked_at is not None:
-            self._observe(response, asked_at)
+            self._observe(response, asked_at, begun)
         if self._tap is not None:
             # Decoded: no secret could be found in what is compressed.
             shown = {"status": str(reply.status), **_shown(response.headers.raw, b"content-encoding")}
@@ -279,10 +281,11 @@ class VenueTransport(httpx.AsyncHTTPTransport):
             next_step="check the network, the address and the proxy, then try again",
         )
 
-    def _observe(self, response: httpx.Response, asked_at: datetime) -> None:
-        date = response.headers.get("date", "")
-        if date and date != self._date:  # a second's later replies say less than its first
-            self._date = date
+    def _observe(self, response: httpx.Response, asked_at: datetime, begun: float) -> None:
+        date, wall = response.headers.get("date", ""), asked_at.timestamp() - begun
+        # A second's later replies say less than its first, unless our own clock was set since.
+        if date and (date != self._date or abs(wall - self._wall) > _SET):
+            self._date, self._wall = date, wall
             try:
                 server = http_date(date)
             except ValueError:

@@ -202,6 +202,23 @@ async def test_date_headers_tell_the_skew(stock: bool) -> None:
     assert abs(skew.offset - timedelta(seconds=7.5)) <= timedelta(seconds=0.5)
 
 
+async def test_our_own_clock_that_is_set_is_noticed_within_the_same_second(stock: bool) -> None:
+    class Wall(SteppedClock):
+        by = timedelta(0)
+
+        def now(self) -> datetime:
+            return super().now() + self.by
+
+    clock = Wall(NOON)
+    skew = ClockSkew(clock)
+    server = Server(*[status(200, b"Date: Wed, 01 Jul 2026 12:00:00 GMT")] * 2)
+    async with talking(server, stock, clock=clock, skew=skew) as client:
+        await client.get("/x")
+        clock.by = timedelta(hours=1)
+        await client.get("/x")
+    assert abs(skew.offset + clock.by - timedelta(seconds=0.5)) <= timedelta(seconds=0.5)
+
+
 async def test_redirects_are_answers_and_the_environment_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "ALL_PROXY", "http_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
