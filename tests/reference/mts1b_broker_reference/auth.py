@@ -10,7 +10,11 @@ from datetime import datetime
 import httpx
 from pydantic import SecretStr
 
+from mts1b_brokers_core.foundation import UnreadableReply
 from mts1b_brokers_core.platform.clock import to_ns
+from mts1b_brokers_core.platform.http import decode_json
+
+from .wire import error_of
 
 #: What the stream's login signs; it is a request of its own kind.
 STREAM_LOGIN = ("GET", b"/v1/stream", b"")
@@ -42,15 +46,31 @@ class Signer:
 
 
 class SignedAuth(httpx.Auth):
-    """Signs what goes through the client, each repeat anew."""
+    """Signs what goes through the client, each repeat anew.
+
+    A signature refused for its time is made once more: the refusal's own Date header told the venue's.
+    """
 
     requires_request_body = True
+    requires_response_body = True
 
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Sign one request."""
+        response = yield self._signed(request)
+        if response.status_code == httpx.codes.UNAUTHORIZED and _says_clock(response.content):
+            yield self._signed(request)
+
+    def _signed(self, request: httpx.Request) -> httpx.Request:
         target = request.url.raw_path
         request.headers.update(self._signer.headers(request.method, target, request.content))
-        yield request
+        return request
+
+
+def _says_clock(body: bytes) -> bool:
+    try:
+        return error_of(decode_json(body))[0] == "clock"
+    except UnreadableReply:
+        return False
