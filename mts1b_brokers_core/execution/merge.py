@@ -194,8 +194,10 @@ def with_fills(order: Order, fills: Sequence[Fill], logged: Part) -> Order:
         filled = max(order.filled_quantity, logged.quantity)
     at = order.updated_at
     fees = add_fees(order.fees, _summed([fill.fees for fill in fills if fill.fees is not None]))
+    # A trade makes no view stale: venues date an order's change before the execution that brought it.
     for fill in fills:
-        at = fill.executed_at if at is None or fill.executed_at > at else at
+        newer = at is None or (fill.kind is FillKind.BUST and fill.executed_at > at)
+        at = fill.executed_at if newer else at
     changes: dict[str, Any] = {"filled_quantity": filled, "fees": fees, "updated_at": at}
     if filled == logged.quantity:
         changes["average_price"] = mean(logged)

@@ -11,6 +11,9 @@ from .journal import Record, State
 from .merge import apply
 from .port import Ack, OrderRef, OrderView, Ticket
 
+#: How long the order of a change under a new id may take to show.
+_SHOWN_NS = 15 * 60 * 1_000_000_000
+
 
 def changed(order: Order, ticket: Ticket, changes: OrderChanges, ack: Ack) -> Order:
     """Return the order as the venue's acknowledgement of a change leaves it."""
@@ -37,9 +40,10 @@ def change_seen(log: Appender, record: Record, order: Order, view: OrderView, *,
             or all(getattr(order, name) == given[name] for name in given)
         ):
             # Still being made, not shown, or shown before it was asked for; but an order that ended as it
-            # was is changed no more, unless a change under a new id is what ended it.
+            # was is changed no more, unless a change under a new id is what ended it: that one shows in time.
             ended = view.status.final and view.replaced_by is None
-            if tried.outcome is not None and ended and not (renames and view.status is OrderStatus.CANCELED):
+            renamed = renames and view.status is OrderStatus.CANCELED and log.now_ns < tried.t0_ns + _SHOWN_NS
+            if tried.outcome is not None and ended and not renamed:
                 told = (tried.n, str(State.NOT_PLACED), "the order ended without it")
                 journal.finish_attempt(log.connection, record.key, *told)
             continue

@@ -219,12 +219,23 @@ class Judge:
             here, there = getattr(order, name), getattr(last.terms, name)
             if here != there:
                 self._find(f"{name} is {here} here and {there} at the venue", plan.key, last.id)
-        if order.is_final and not order.settled and all(not row.void for held in chain for row in held.fills):
+        if order.is_final and not order.settled and not self._may_be_unsettled(plan, chain):
             self._find("final and adding up, and not settled", plan.key, last.id)
         if self._kind.ours.fee_timing == "order_level":
             here, there = _by_currency(order.fees), _by_currency(last.fees(self._venue.clock_ns()))
             if here != there:
                 self._find(f"fees {dict(here)} here and {dict(there)} at the venue", plan.key, last.id)
+
+    def _may_be_unsettled(self, plan: Plan, chain: list[BookOrder]) -> bool:
+        """Tell what keeps an order from being settled: a bust, or a change that may show under a new id.
+
+        The latter is waited for longer than any run lasts: a venue need not link the two at once.
+        """
+        tries = self._told.attempts.get(plan.key, ())
+        doubted = any(row.kind != "new" and row.outcome == State.UNKNOWN for row in tries)
+        if doubted and self._kind.ours.replace == "new_id" and chain[-1].status == "cancelled":
+            return True
+        return any(row.void for held in chain for row in held.fills)
 
     def _canceled(self, plan: Plan, live: list[BookOrder]) -> None:
         ends = [self._venue.chain(order.id)[-1] for order in live]

@@ -390,6 +390,21 @@ async def test_a_lost_change_under_a_new_id_is_found_in_any_order(clock: Stepped
         assert venue.canceled[-1].broker_order_id == "V2"
 
 
+async def test_a_change_under_a_new_id_is_waited_for_only_so_long(clock: SteppedClock) -> None:
+    venue = Venue(clock, NEW)
+    venue.replace_next.append(fails(TimeoutError()))
+    async with client(venue, reconcile_every=60) as broker:
+        placed = await broker.submit(buy())
+        with pytest.raises(OutcomeUnknown):
+            await broker.replace(placed.order_id, OrderChanges(limit_price="99"))
+        assert await broker.cancel(placed.order_id)
+        await clock.advance(61)
+        assert (await broker.outcome(placed.idempotency_key)).settled is False
+        await clock.advance(15 * 60)
+        order = await broker.outcome(placed.idempotency_key)
+        assert (order.status, order.settled) == (OrderStatus.CANCELED, True)
+
+
 async def test_a_lost_change_is_seen_after_a_restart(venue: Venue, file: Path) -> None:
     async with client(venue, path=file) as broker:
         placed = await broker.submit(buy())
