@@ -10,6 +10,8 @@ from mts1b_brokers_core.foundation import errors
 README = Path(__file__).parents[2] / "README.md"
 CODES = {
     "BrokerError": "error",
+    "NotSent": "not_sent",
+    "ReplyLost": "reply_lost",
     "InvalidInput": "invalid_input",
     "NaiveDatetime": "naive_datetime",
     "MalformedSymbol": "malformed_symbol",
