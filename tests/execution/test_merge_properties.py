@@ -167,8 +167,8 @@ def test_a_view_dated_before_the_trade_it_counts_is_not_stale() -> None:
     five = Decimal(5)
     seen = OrderView(OrderRef("V1"), OrderStatus.PARTIALLY_FILLED, cumulative_quantity=five, updated=NOON)
     traded = Fill(
-        fill_id="E1", order_id="o", broker_order_id="V1", symbol="BTC-USD", side=Side.BUY, quantity=3, price=100,
-        executed_at=NOON + timedelta(microseconds=1),
+        fill_id="E1", order_id="o", broker_order_id="V1", symbol="BTC-USD", side=Side.BUY, quantity=3,
+        price=100, executed_at=NOON + timedelta(microseconds=1),
     )  # fmt: skip
     order = apply(apply(ORDER, seen), traded, logged=Part(Decimal(3), Decimal(300)))
     again = replace(seen, cumulative_quantity=Decimal(3))
