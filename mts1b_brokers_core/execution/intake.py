@@ -96,7 +96,8 @@ class Intake:
 
     async def _catch_up(self) -> Ingested:
         login, profile = self._login, self._login.port.profile
-        now, last, read_until = login.clock.now(), login.log.last_fill(), login.journal.read(_read_until)
+        # Times of executions are the venue's, and so must be the one until which they were read.
+        now, last, read_until = login.skew.venue_now(), login.log.last_fill(), login.journal.read(_read_until)
         since = min(filter(None, (read_until, last.executed_at if last else None)), default=self._since)
         since -= _OVERLAP + timedelta(seconds=profile.correction_lookback)
         await self._check_window(read_until, now)
@@ -163,7 +164,7 @@ class Intake:
 
     async def _read_fees(self, source: port.ReadingFees) -> None:
         login = self._login
-        now = login.clock.now()
+        now = login.skew.venue_now()
         unpaid = login.log.unpaid_since()
         since = min(self._fees_until or self._since, max(unpaid or now, now - _FEES_LATE)) - _OVERLAP
         listing = await source.fees(login.account_id, since)
