@@ -84,7 +84,7 @@ def test_the_clock_rule_catches_what_it_is_for() -> None:
 
 
 #: The most code lines of each room; `docs/decisions.md` says why these.
-CEILINGS = {"foundation": 1_500, "platform": 3_000, "execution": 3_900, "checks": 400, "plugins": 600}
+CEILINGS = {"foundation": 1_500, "platform": 3_000, "execution": 3_970, "checks": 400, "plugins": 600}
 
 
 def test_the_core_is_thin() -> None:

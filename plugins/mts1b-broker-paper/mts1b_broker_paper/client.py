@@ -28,9 +28,14 @@ from mts1b_brokers_core.execution.port import (
     VenueProfile,
     listed,
 )
+from mts1b_brokers_core.execution.reads import (
+    ReadsAccount,
+    ReadsInstruments,
+    ReadsOrderById,
+    ReadsOrderByKey,
+)
 from mts1b_brokers_core.foundation import (
     Account,
-    Balance,
     Bar,
     BrokerClosed,
     FeeSchedule,
@@ -76,7 +81,9 @@ ACCOUNT = "paper"
 T = TypeVar("T")
 
 
-class PaperClient(ReplacingClient, VenueClient):
+class PaperClient(
+    ReplacingClient, ReadsOrderById, ReadsOrderByKey, ReadsInstruments, ReadsAccount, VenueClient
+):
     """A broker without credentials; `PaperClient(seed=7, memory=True)` works by hand as well.
 
     Opened through `open_broker` it is durable: orders, fills and balances survive the process, in a file
@@ -253,14 +260,8 @@ class PaperClient(ReplacingClient, VenueClient):
         return listed([execution_of(fill) for fill in fills], "executions")
 
     async def instruments(self, query: str | None) -> Listing[Instrument]:
-        """List what can be traded; a query matches symbol or name."""
-        word = (query or "").casefold()
-        rows = [
-            row
-            for row in await self.venue.instruments()
-            if word in row.symbol.casefold() or word in row.name.casefold()
-        ]
-        return listed(rows, "instruments")
+        """List what can be traded."""
+        return listed(await self.venue.instruments(), "instruments")
 
     async def accounts(self) -> Listing[Account]:
         """List the one account, with its worth at the last prices."""
@@ -312,14 +313,6 @@ class PaperClient(ReplacingClient, VenueClient):
         records = [(order_id, await self.lookups.record(order_id)) for order_id in taken]
         return [record.order.order_id if record else order_id for order_id, record in records]
 
-    async def get_order(self, order_id: str) -> Order:
-        """Return an order by our id or the exchange's. Raises `OrderNotFound`."""
-        return await self.lookups.order(order_id)
-
-    async def get_order_by_key(self, idempotency_key: str) -> Order:
-        """Return the order submitted under the key. Raises `OrderNotFound`."""
-        return await self.lookups.order_by_key(idempotency_key)
-
     async def get_orders(
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
     ) -> Page[Order]:
@@ -333,18 +326,6 @@ class PaperClient(ReplacingClient, VenueClient):
         with self.operation("get_fills"):
             rows, more = _page(await self.venue.fills_since(_ns(since), ACCOUNT), cursor, limit)
             return Page(tuple(await self.lookups.fills_of([execution_of(row) for row in rows])), more)
-
-    async def get_account(self) -> Account:
-        """Return the account with its balances; money in the currency it opened with."""
-        return (await self.accounts()).rows[0]
-
-    async def get_balances(self) -> list[Balance]:
-        """Return total, available and held of each currency and asset."""
-        return list((await self.get_account()).balances)
-
-    async def get_instruments(self, query: str | None = None) -> list[Instrument]:
-        """Return what can be traded."""
-        return list((await self.instruments(query)).rows)
 
     async def get_quote(self, symbol: str) -> Quote:
         """Return the best bid and ask. Raises `UnknownInstrument`, or `VenueUnavailable` before any data."""

@@ -28,6 +28,13 @@ from mts1b_brokers_core.execution.port import (
     Seen,
     Ticket,
 )
+from mts1b_brokers_core.execution.reads import (
+    ReadsAccount,
+    ReadsInstruments,
+    ReadsOrderById,
+    ReadsOrderByKey,
+)
+from mts1b_brokers_core.execution.rows import listing, meant, paged
 from mts1b_brokers_core.foundation import (
     Account,
     Balance,
@@ -38,7 +45,6 @@ from mts1b_brokers_core.foundation import (
     Position,
     Quote,
     Services,
-    VenueError,
 )
 from mts1b_brokers_core.foundation.plugin import Connection
 from mts1b_brokers_core.platform.http import decode_json, http_client, raise_for, raw_request, send_raw
@@ -58,8 +64,6 @@ from .translate import (
     change_fields,
     execution_of,
     instrument_of,
-    listing,
-    meant,
     order_fields,
     placed,
     position_of,
@@ -76,7 +80,9 @@ from .wire import encoded, order_path, page_of, quoted, rows_of, says_not_found
 _EARLIER = timedelta(seconds=10)
 
 
-class ReferenceClient(ReplacingClient, VenueClient):
+class ReferenceClient(
+    ReplacingClient, ReadsOrderById, ReadsOrderByKey, ReadsInstruments, ReadsAccount, VenueClient
+):
     """A broker at the reference venue; keywords are the fields of `ReferenceSettings`."""
 
     settings: ReferenceSettings
@@ -107,7 +113,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
         self._http = http_client(
             "reference", base_url=settings.base_url, timeout=settings.timeout, auth=SignedAuth(self._signer),
             clock=self.clock, limiter=self.limiter, cost=self._cost_of, tap=self.recorder, skew=self.skew,
-            ca_file=settings.ca_file,
+            on_reply=self._heed, ca_file=settings.ca_file,
         )  # fmt: skip
         self._opened.push_async_callback(self._http.aclose)
         await self._server_time()
@@ -220,11 +226,8 @@ class ReferenceClient(ReplacingClient, VenueClient):
         return listing(await self._rows("positions"), meaning, Coverage(("positions",)))
 
     async def instruments(self, query: str | None) -> Listing[Instrument]:
-        """List what can be traded; a query matches symbol or name."""
-        word = (query or "").casefold()
-        found = listing(await self._pages("instruments"), instrument_of, Coverage(("instruments",)))
-        rows = [row for row in found.rows if word in row.symbol.casefold() or word in row.name.casefold()]
-        return Listing(tuple(rows), found.coverage, found.unreadable)
+        """List what can be traded."""
+        return listing(await self._pages("instruments"), instrument_of, Coverage(("instruments",)))
 
     async def accounts(self) -> Listing[Account]:
         """List the login's accounts."""
@@ -232,16 +235,6 @@ class ReferenceClient(ReplacingClient, VenueClient):
         return listing(await self._rows("accounts"), meaning, Coverage(("accounts",)))
 
     # --- what it can do besides -----------------------------------------------------------------
-
-    async def get_order(self, order_id: str) -> Order:
-        """Return an order by our id or the venue's. Raises `OrderNotFound`."""
-        with self.operation("get_order"):
-            return await self.lookups.order(order_id)
-
-    async def get_order_by_key(self, idempotency_key: str) -> Order:
-        """Return the order submitted under the key. Raises `OrderNotFound`."""
-        with self.operation("get_order_by_key"):
-            return await self.lookups.order_by_key(idempotency_key)
 
     async def get_orders(
         self, *, since: datetime, cursor: str | None = None, limit: int = 100
@@ -258,22 +251,14 @@ class ReferenceClient(ReplacingClient, VenueClient):
 
     async def get_account(self) -> Account:
         """Return the account with its balances."""
-        with self.operation("get_account"):
-            for account in (await self.accounts()).rows:
-                if account.account_id == self.account_id:
-                    return account.evolve(balances=tuple(await self.get_balances()))
-            raise VenueError("the venue doesn't list the account any more.")
+        account = await super().get_account()
+        return account.evolve(balances=tuple(await self.get_balances()))
 
     async def get_balances(self) -> list[Balance]:
         """Return total, available and held of each currency."""
         with self.operation("get_balances"):
             meaning = partial(balance_of, account_id=self.account_id)
             return [meant(row, meaning) for row in await self._rows("balances")]
-
-    async def get_instruments(self, query: str | None = None) -> list[Instrument]:
-        """Return what can be traded; `query` matches symbol or name."""
-        with self.operation("get_instruments"):
-            return list((await self.instruments(query)).rows)
 
     async def get_quote(self, symbol: str) -> Quote:
         """Return the best bid and ask."""
@@ -299,7 +284,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
         request = raw_request(
             method, self.settings.base_url + path, target=target, headers=headers, body=body
         )
-        response = self._heeded(await send_raw(self._http, request))
+        response = await send_raw(self._http, request)
         return response.status_code, decode_json(response.content)
 
     async def _get(self, path: str, **query: Any) -> Any:
@@ -315,7 +300,7 @@ class ReferenceClient(ReplacingClient, VenueClient):
         return self._reply(response)
 
     def _reply(self, response: httpx.Response) -> Any:
-        raise_for(self._heeded(response))
+        raise_for(response)
         return decode_json(response.content)
 
     async def _orders(self, **query: Any) -> Listing[OrderView]:
@@ -327,22 +312,19 @@ class ReferenceClient(ReplacingClient, VenueClient):
         return rows_of(await self._get(f"/v1/{name}", **query), name)
 
     async def _pages(self, name: str, **query: Any) -> list[Any]:
-        """Read a listing to its end, which is the page that names no next one."""
-        rows: list[Any] = []
-        cursor = None
-        while True:
-            page, cursor = page_of(await self._get(f"/v1/{name}", **query, cursor=cursor), name)
-            rows += page
-            if cursor is None:
-                return rows
+        """Read a listing to its end."""
 
-    def _heeded(self, response: httpx.Response) -> httpx.Response:
+        async def page(cursor: str | None) -> tuple[list[Any], str | None]:
+            return page_of(await self._get(f"/v1/{name}", **query, cursor=cursor), name)
+
+        return await paged(page)
+
+    def _heed(self, response: httpx.Response) -> None:
         """Tell the limiter what a reply says of the allowance that is left."""
         remaining, reset = (response.headers.get(f"X-Limit-{name}") for name in ("Remaining", "Reset"))
         if remaining is not None and self.profile.limits:
             seconds = None if reset is None else float(reset)
             self.limiter.reported(LIMIT, remaining=float(remaining), reset_in=seconds)
-        return response
 
     async def _server_time(self) -> datetime:
         """Ask for the venue's time, and learn how far ours is from it."""

@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from mts1b_brokers_core.execution.port import Decoded, Link, OrderRef, Trigger, Unreadable, VenueProfile
+from mts1b_brokers_core.execution.rows import translated
 from mts1b_brokers_core.foundation import AuthenticationError, UnreadableReply
 from mts1b_brokers_core.platform import websocket
 from mts1b_brokers_core.platform.http import decode_json
 
 from .auth import STREAM_LOGIN, Signer
-from .translate import execution_of, translated, view_of
+from .translate import execution_of, view_of
 from .wire import ReferenceFrame, ReferenceTrigger
 
 #: Errors after which a new connection would only be refused again.

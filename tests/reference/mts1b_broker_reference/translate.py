@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, TypeVar
@@ -10,11 +10,9 @@ from typing import Any, TypeVar
 from mts1b_brokers_core.execution.port import (
     Ack,
     CancelResult,
-    Coverage,
     Execution,
     FeeAmendment,
     Final,
-    Listing,
     NoSuch,
     NotPlaced,
     OrderRef,
@@ -29,6 +27,7 @@ from mts1b_brokers_core.execution.port import (
     Unreadable,
     VenueProfile,
 )
+from mts1b_brokers_core.execution.rows import translated
 from mts1b_brokers_core.foundation import (
     Account,
     Balance,
@@ -45,7 +44,6 @@ from mts1b_brokers_core.foundation import (
     Quote,
     Side,
     TimeInForce,
-    UnreadableReply,
 )
 from mts1b_brokers_core.foundation.base import plain
 
@@ -64,7 +62,6 @@ from .wire import (
 )
 
 T = TypeVar("T")
-Row = TypeVar("Row", bound=Mapping[str, Any])
 
 #: What a status of the venue means, and whether the venue itself has decided about the order by then.
 STATUSES = {
@@ -107,33 +104,7 @@ Fields = dict[str, str | bool | None]
 CHANGEABLE = frozenset({"limit_price", "stop_price", "quantity"})
 
 
-# --- rows ----------------------------------------------------------------------------------------------
-
-
-def translated(row: Row, meaning: Callable[[Row], T]) -> T | Unreadable:
-    """Return what a row means, or what is wrong with it: it never costs the rows beside it."""
-    try:
-        return meaning(row)
-    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
-        return Unreadable(words=f"{row!r:.500}", cause=f"{type(error).__name__}: {error}")
-
-
-def listing(rows: Iterable[Row], meaning: Callable[[Row], T], coverage: Coverage) -> Listing[T]:
-    """Return the rows' meanings, and beside them the rows that have none."""
-    read = [translated(row, meaning) for row in rows]
-    return Listing(
-        tuple(item for item in read if not isinstance(item, Unreadable)),
-        coverage,
-        tuple(item for item in read if isinstance(item, Unreadable)),
-    )
-
-
-def meant(row: Row, meaning: Callable[[Row], T]) -> T:
-    """Return what a row means that is asked for alone. Raises `UnreadableReply`."""
-    read = translated(row, meaning)
-    if isinstance(read, Unreadable):
-        raise UnreadableReply(f"the venue's reply makes no sense: {read.cause}.", words=read.words)
-    return read
+# --- values --------------------------------------------------------------------------------------------
 
 
 def moment(text: str) -> datetime:

@@ -40,6 +40,7 @@ from mts1b_brokers_core.execution.port import (
     Ticket,
     Unknown,
 )
+from mts1b_brokers_core.execution.rows import listing, meant
 from mts1b_brokers_core.foundation import FeeStatus, FillKind, Liquidity, Money, UnreadableReply
 
 NOON = datetime(2026, 3, 2, 12, 0, 0, 1500, tzinfo=UTC)
@@ -115,13 +116,13 @@ def test_every_final_status_of_ours_is_one_of_the_venue() -> None:
 )
 def test_a_row_that_makes_no_sense_is_told_beside_the_others(change: dict[str, Any]) -> None:
     rows = [order_row(), order_row(**change), order_row(id="R-3"), "not even a row", None]
-    read = translate.listing(rows, translate.view_of, Coverage(("orders",)))
+    read = listing(rows, translate.view_of, Coverage(("orders",)))
     assert [view.ref.broker_order_id for view in read.rows] == ["R-1", "R-3"]
     assert len(read.unreadable) == 3
     assert "R-1" in read.unreadable[0].words
     assert all(row.cause for row in read.unreadable)
     with pytest.raises(UnreadableReply):
-        translate.meant(rows[1], translate.view_of)
+        meant(rows[1], translate.view_of)
 
 
 def test_words_that_only_describe_may_be_new() -> None:
