@@ -19,6 +19,9 @@ T = TypeVar("T")
 #: What stands where a secret stood.
 REDACTED = "[redacted]"
 
+#: Stands for it while the rest of a text is searched: no character that ends a value.
+_MARK = "\ue000"
+
 #: Shorter values occur in innocent text too, and can't be searched for.
 SHORTEST = 6
 
@@ -125,16 +128,19 @@ def _beside(name: object, value: Any) -> Any:
 
 
 def _text(text: str) -> str:
-    lower, clean = text.lower(), text
+    known = (_known or _compile()) if _secrets else None
+    # Whole secrets first: what ends the value of a name may stand in the middle of one.
+    clean = known.sub(_MARK, text) if known else text
+    lower = clean.lower()
     for hint, pattern in _looks.items():
         if hint in lower:
             clean = pattern.sub(_cut, clean)
     named = _named if _word(lower) else ()
     for pattern in (*named, *_patterns):
         clean = pattern.sub(_cut, clean)
-    if not _secrets:
+    if known is None or clean == text:
         return clean
-    known = _known or _compile()
+    clean = clean.replace(_MARK, REDACTED)
     for _ in range(4):  # what stands around one secret may complete another
         before, clean = clean, known.sub(REDACTED, clean)
         if clean == before:

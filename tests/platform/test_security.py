@@ -184,3 +184,11 @@ def test_secrets_that_overlap_what_replaces_others():
     register_secret("abcdef")
     register_secret("[redacted]-tail")
     assert redact("abcdef-tail") == REDACTED
+
+
+@pytest.mark.parametrize("secret", ["abc&def;ghi'jk", 'abcdef"ghi\\jk', "abc def, (ghi)"])
+def test_a_secret_that_holds_what_ends_a_value_is_hidden_whole(secret):
+    register_secret(secret)
+    assert redact(f"GET /x?signature={secret}&a=1") == f"GET /x?signature={REDACTED}&a=1"
+    assert redact(f"token={secret}") == f"token={REDACTED}"
+    assert redact(f'{{"api_key": {json.dumps(secret)}, "b": 1}}') == f'{{"api_key": "{REDACTED}", "b": 1}}'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mts1b_brokers_core import hookimpl
@@ -35,3 +37,9 @@ def mts1b_broker_simulator(options: SimulatorOptions) -> SimulatorServer:
     from .simulator import simulator
 
     return simulator(options)
+
+
+@hookimpl
+def mts1b_redaction_patterns() -> Sequence[re.Pattern[str]]:
+    """Return what the venue hands out that opens it: the session of an exclusive login."""
+    return [re.compile(r'"session": ?"(?P<secret>[^"]+)"')]
