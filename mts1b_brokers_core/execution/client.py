@@ -69,7 +69,8 @@ class VenueClient(VenueAdapter):
         self.skew = ClockSkew(self.clock)
         self.skew.on_change = self._skewed
         self.recorder: Recorder | None = None
-        self._event_log = EventLog(self._journal, self.name, self.clock, self._services.emit)
+        told = (self._services.emit, self._services.listened)
+        self._event_log = EventLog(self._journal, self.name, self.clock, *told)
         self._state: Literal["new", "opening", "open", "closed", "failed"] = "new"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writes: set[asyncio.Task[Any]] = set()

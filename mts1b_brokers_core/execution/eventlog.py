@@ -84,12 +84,14 @@ class EventLog:
     """Writes through `transact`, reads through `stream`; wakes whoever waits after each commit."""
 
     def __init__(
-        self, journal: Journal, broker: str, clock: Clock, emit: Callable[[BrokerEvent], None] | None
-    ) -> None:
+        self, journal: Journal, broker: str, clock: Clock, emit: Callable[[BrokerEvent], None] | None = None,
+        listened: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         self._journal = journal
         self._broker = broker
         self._clock = clock
         self._emit = emit
+        self._listened = listened
         #: The rows committed last, and the offset of the first of them.
         self._recent: list[Entry] = []
         self._recent_from = 1
@@ -134,7 +136,7 @@ class EventLog:
 
     def observed(self, kind: EventKind, message: str = "", **detail: str) -> None:
         """Tell observers of something that isn't kept in the log."""
-        if self._emit is not None:
+        if self._emit is not None and self._listened():
             at = self._clock.now()
             self._tell(BrokerEvent(kind=kind, broker=self._broker, at=at, message=message, detail=detail))
 
@@ -145,7 +147,7 @@ class EventLog:
             self._keep(appender)
         if entries:
             self.ring()
-            if self._emit is not None:
+            if self._emit is not None and self._listened():
                 for at, entry in enumerate(entries, appender.first):
                     self._tell(event_of(entry, at))
         if self.on_cancel_due is not None:

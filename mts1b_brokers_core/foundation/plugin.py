@@ -24,7 +24,8 @@ class Services:
     """What the runtime hands to a broker it creates.
 
     `instance` is the configured name, `state_path` the journal's file (None keeps it in memory),
-    `clock` is None where the broker may choose its own, `emit` takes events for observers;
+    `clock` is None where the broker may choose its own, `emit` takes events for observers, which
+    need not be made while `listened` says that there are none;
     `held_elsewhere` names the other instance of the same hub that holds an idempotency key, if one does.
     """
 
@@ -35,6 +36,7 @@ class Services:
     emit: Callable[[BrokerEvent], None] | None = None
     read_only: bool = False
     held_elsewhere: Callable[[str], str | None] | None = None
+    listened: Callable[[], bool] = lambda: True
 
 
 class Connection(Model):

@@ -149,6 +149,10 @@ class Facade:
                 _log.warning("%s of plugin %s raised %s", hook, name, type(error).__name__)
             self.failures[name, hook] = repr(error)
 
+    def listened(self) -> bool:
+        """Tell whether any observer takes events."""
+        return bool(self._observers)
+
     def emit(self, event: BrokerEvent) -> None:
         """Queue an event for the observers and return at once; it costs nothing where nobody listens."""
         if self._observers:

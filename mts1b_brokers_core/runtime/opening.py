@@ -246,7 +246,7 @@ async def _open(request: Request, stack: AsyncExitStack) -> tuple[BrokerProtocol
     services = Services(
         instance=instance, environment=environment, clock=request.clock, emit=facade.emit,
         state_path=None if path is None else prepare(path), read_only=settings.gates.read_only,
-        held_elsewhere=request.held_elsewhere,
+        held_elsewhere=request.held_elsewhere, listened=facade.listened,
     )  # fmt: skip
     broker = facade.create(name, settings, services)
     return await stack.enter_async_context(broker), served

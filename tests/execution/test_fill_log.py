@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import Venue, buy, settle, take
+from scripted import Scripted, Venue, buy, settle, take
 
 from mts1b_brokers_core.execution.port import (
     FeeAmendment,
@@ -22,6 +22,8 @@ from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.errors import AuthenticationError, BrokerFailed, InvalidInput
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.orders import FeeStatus, FillKind, OrderStatus
+from mts1b_brokers_core.foundation.plugin import Services
+from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import SteppedClock
 
 
@@ -487,3 +489,16 @@ async def test_an_execution_of_somebody_elses_order_is_logged_under_the_venues_i
         venue.fill("V1", "0.5")
         (fill,) = await take(broker.stream_fills(), 1)
         assert (fill.order_id, fill.broker_order_id) == ("V1", "V1")
+
+
+async def test_events_are_made_for_nobody_where_nobody_listens(venue: Venue) -> None:
+    listening = False
+    services = Services(
+        "scripted", "simulator", venue.clock, None, venue.events.append, listened=lambda: listening
+    )
+    async with Scripted(venue, BrokerSettings(), services) as broker:
+        await broker.submit(buy())
+        assert venue.events == []
+        listening = True
+        await broker.submit(buy())
+        assert {EventKind.REQUEST_SENT, EventKind.OUTCOME, EventKind.STATUS} <= {e.kind for e in venue.events}
