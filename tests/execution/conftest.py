@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scripted import Venue
 
 from mts1b_brokers_core.platform.clock import SteppedClock
+
+if "MUTANT_UNDER_TEST" in os.environ:
+    # Of a mutant only whether a test fails is asked, not the smallest example.
+    settings.register_profile("mutants", phases=(Phase.explicit, Phase.generate))
+    settings.load_profile("mutants")
 
 
 @pytest.fixture
