@@ -177,7 +177,7 @@ class Intake:
         for record in self._login.journal.read(journal.unsettled, (State.NOT_PLACED,)):
             sent = record.order.submitted_at
             if record.certainty == "probable" and sent is not None and sent >= since:
-                await self._resolver.look(record, self._login.attempts(record.key)[-1])
+                await self._resolver.look_for_late(record)
         await self._resolver.look_behind(to_ns(since))
 
     # --- the stream -----------------------------------------------------------------------------

@@ -39,6 +39,8 @@ class Resolver:
         self._login = login
         self._run = run
         self._sent: dict[tuple[str, int], float] = {}
+        #: When a key was looked for last, and how many seconds after its attempt that was.
+        self._looked: dict[str, tuple[float, float]] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
 
     # --- in the background ----------------------------------------------------------------------
@@ -117,11 +119,19 @@ class Resolver:
             return self._login.record(record.key) or record
         return await self.look(record, latest)
 
+    async def look_for_late(self, record: Record) -> None:
+        """Look for an order that was taken for absent, the more rarely the older its attempt is."""
+        at, age = self._looked.get(record.key, (0.0, 0.0))
+        if self._login.clock.monotonic() - at >= age / 8:
+            await self.look(record, self._login.attempts(record.key)[-1])
+
     async def look(self, record: Record, attempt: Attempt) -> Record:
         """Ask the venue about one attempt and write the verdict."""
         ticket = _ticket(record.order, record.account_id, attempt)
         asked_at, asked = self._login.clock.now(), self._asked(attempt)
         found = await self._find(ticket)
+        if not isinstance(found, port.Inconclusive):
+            self._looked[attempt.key] = self._login.clock.monotonic(), asked.oldest
         coverage = None if isinstance(found, port.Inconclusive) else found.coverage
         if coverage is not None and (shown := coverage.as_of or coverage.until) is not None:
             # What it shows may be older than the asking: an answer from a cache.
@@ -133,6 +143,8 @@ class Resolver:
         failpoint("verdict.written")
         if settled.state not in _ASKABLE:
             self._sent.pop((attempt.key, attempt.n), None)
+        if settled.state is not State.NOT_PLACED:
+            self._looked.pop(attempt.key, None)
         if settled.state is State.CONFIRMED and told is not None and told.view is not None:
             settled = await self.catch_up(settled, told.view)
         return settled

@@ -100,6 +100,26 @@ async def test_an_earlier_attempt_that_arrives_beside_the_later_is_a_duplicate(
         assert venue.kinds().count(EventKind.DUPLICATE) == 1
 
 
+async def test_the_older_an_absence_the_more_rarely_it_is_looked_for(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    venue.place_next.append(comes_late)
+    async with venue.client(reconcile_every=10) as broker:
+        with pytest.raises(OrderNotPlaced):
+            await broker.submit(buy())
+        looks = []
+        for _ in range(4):
+            seen = len(venue.found)
+            for _ in range(20):
+                await clock.advance(10)
+            looks.append(len(venue.found) - seen)
+        assert looks[0] > looks[1] > looks[3] > 1
+        venue.land()
+        for _ in range(13):
+            await clock.advance(10)
+        assert EventKind.LATE in venue.kinds()
+
+
 async def test_with_tokens_equal_orders_may_be_in_doubt_together(clock: SteppedClock) -> None:
     venue = Venue(clock)
     venue.place_next.extend([loses_reply(), loses_reply()])

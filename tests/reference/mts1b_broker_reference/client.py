@@ -176,9 +176,10 @@ class ReferenceClient(
         return placed(*await self._command("PATCH", path, encoded(change_fields(ticket)), at=ticket.t0))
 
     async def find(self, ticket: Ticket) -> FindResult:
-        """Ask for the orders of the token; without one, for all since shortly before the attempt."""
+        """Ask for the orders of the token; without one, for its symbol's since shortly before the attempt."""
         if ticket.token is None:
-            seen = await self._orders(status="all", since=self._venue_time(ticket.t0) - _EARLIER)
+            since = self._venue_time(ticket.t0) - _EARLIER
+            seen = await self._orders(status="all", since=since, symbol=ticket.order.symbol)
         else:
             reply = await self._order(OrderRef(token=ticket.token))
             rows = [] if reply is None else rows_of(reply, "orders")
