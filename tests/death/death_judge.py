@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from death_venue import Books, VenueOrder, VenueProcess
-from death_victim import Scene, facts, keep, order_for, place
+from death_victim import Scene, facts, keep, kind_of, order_for, place
 from mts1b_broker_reference.client import ReferenceClient
 
 from mts1b_brokers_core.execution import journal
 from mts1b_brokers_core.execution.journal import State
-from mts1b_brokers_core.foundation import Fill, FillKind
+from mts1b_brokers_core.foundation import Fill, FillKind, Order
 
 #: Seconds until everything that heals by itself must have healed.
 _PATIENCE = 8.0
@@ -33,6 +33,14 @@ def logged(path: Path) -> list[Fill]:
 
 def _cumulative(broker: ReferenceClient) -> bool:
     return broker.profile.fill_identity == "cumulative"
+
+
+async def _say(venue: VenueProcess, broker: ReferenceClient, order: Order) -> None:
+    """Be the person who says which of two equal orders is ours."""
+    record = broker._login.record(order.idempotency_key)
+    if record is not None and record.state is State.AMBIGUOUS:
+        first = next(row for row in venue.books().orders if row.quantity == order.quantity)
+        await broker.resolve(order.idempotency_key, first.id)
 
 
 async def complaints(
@@ -62,6 +70,7 @@ async def judge(venue: VenueProcess, folder: Path, scene: Scene) -> tuple[list[s
         reading = asyncio.create_task(keep(broker, folder))
         for number in asked:
             await place(broker, order_for(number, scene), risk=scene.risk, tries=4)
+            await _say(venue, broker, order_for(number, scene))
         misses = await complaints(venue, broker, path, scene, asked)
         books, fills = venue.books(), logged(path)
         while fills and len(facts(state)) < len(fills) and not reading.done():
@@ -124,13 +133,14 @@ def _keys(broker: ReferenceClient, books: Books, scene: Scene, asked: list[int])
         assert order.quantity is not None
         roots = trees.pop(order.quantity, [])
         key, record = order.idempotency_key, broker._login.record(order.idempotency_key)
-        if len(roots) > 1:
+        announced = scene.name == "double arrival" and record is not None and record.state is State.DUPLICATE
+        if len(roots) > (2 if kind_of(number, scene) == "twin" else 1) and not announced:
             found.append(f"{key} has {len(roots)} orders: {', '.join(row.id for row in roots)}")
         if record is None:
             found.append(f"{key} is not in the journal, with {len(roots)} orders at the venue")
             continue
         known = record.state in (State.CONFIRMED, State.REJECTED)
-        if known and roots and roots[0].id not in record.order.broker_order_ids:
+        if known and roots and sum(row.id in record.order.broker_order_ids for row in roots) != 1:
             found.append(f"{key} is {record.state} as {record.order.broker_order_ids}, not {roots[0].id}")
         if record.state is State.NOT_PLACED and roots:
             found.append(f"{key} is not placed, with {roots[0].id} at the venue")
@@ -140,7 +150,9 @@ def _keys(broker: ReferenceClient, books: Books, scene: Scene, asked: list[int])
             found.append(f"{key} is {record.order.status}, {roots[0].status} at the venue")
         if record.state is State.CONFIRMED and record.order.is_final and not record.order.settled:
             found.append(f"{key} is final and not settled")
-        if record.state in journal.UNRESOLVED:
+        if announced and {row.id for row in roots} != set(record.order.broker_order_ids):
+            found.append(f"{key} is known as {record.order.broker_order_ids} of {[row.id for row in roots]}")
+        if record.state in journal.UNRESOLVED and not announced:
             found.append(f"{key} is {record.state}: {record.words}")
     return found + [f"{row.id} is nobody's" for rows in trees.values() for row in rows]
 
@@ -181,9 +193,3 @@ async def _positions(
         if {symbol: units for symbol, units in held.items() if units} != books.held:
             found.append(f"positions by the {what} are {dict(held)}, {books.held} at the venue")
     return found
-
-
-def open_states(path: Path) -> list[State]:
-    """Return the states of the keys that are open questions, straight from the file."""
-    with closing(sqlite3.connect(path)) as connection:
-        return [row.state for row in journal.unsettled(connection, journal.UNRESOLVED)]

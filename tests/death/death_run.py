@@ -41,6 +41,7 @@ class Arrow:
 
 _STREAM = ("native_dedupe", "while_open_deadline_short", "late_fees_corrections", "cumulative_fills",
            "exclusive_login", "token_not_unique", "no_client_id")  # fmt: skip
+_PROBABLE = ("token_not_unique", "no_client_id", "cumulative_fills", "late_fees_corrections")
 _CHANGING = tuple(name for name in MAIN if name != "timestamp_limit_short")
 
 ARROWS = (
@@ -67,6 +68,12 @@ ARROWS = (
     Arrow("UNKNOWN -> absent, not committed", "verdict.uncommitted", "lost request", (1, 2)),
     Arrow("UNKNOWN -> absent, not told", "verdict.written", "lost request", (1, 2)),
     Arrow("NOT_PLACED -> late, not committed", "fill.uncommitted", "late arrival", (1, 3)),
+    Arrow("UNKNOWN -> AMBIGUOUS, not committed", "verdict.uncommitted", "twins", (1,), ("no_client_id",)),
+    Arrow("UNKNOWN -> AMBIGUOUS, not told", "verdict.written", "twins", (1,), ("no_client_id",)),
+    Arrow("AMBIGUOUS -> resolve(), not committed", "resolve.uncommitted", "twins", (1, 2), ("no_client_id",)),
+    Arrow("AMBIGUOUS -> resolve(), not told", "resolve.written", "twins", (1, 2), ("no_client_id",)),
+    Arrow("-> DUPLICATE, not committed", "fill.uncommitted", "double arrival", (2, 4), _PROBABLE),
+    Arrow("-> DUPLICATE, answer not committed", "outcome.uncommitted", "double arrival", (2, 3), _PROBABLE),
     Arrow("UNKNOWN, cancel wanted", "cancel.wanted", "slow answer", (1, 2)),
     Arrow("CONFIRMED -> cancel taken, not written", "cancel.answered", "cancels", (1, 2)),
     Arrow("CONFIRMED -> change claimed", "replace.claimed", "changes", (1, 2), _CHANGING),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import signal
@@ -77,6 +78,19 @@ class KillReader(FrameFault):
     def send(self, session: Any, data: str | bytes) -> None:
         session.emit(data)
         os.kill(self.pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True, slots=True)
+class TwinBeside(RequestFault):
+    """The reply is lost, and somebody places an equal order by hand; a market order just loses its reply."""
+
+    kind: ClassVar[str] = "twin_beside"
+
+    async def serve(self, call: Any) -> Any:
+        reply = await call.handle()
+        body = json.loads(call._request.body)
+        if reply.status == 201 and body["type"] == "limit":
+            call.server.venue.place(body, expires_ns=None)
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from death_venue import VenueProcess
+from death_venue import TwinBeside, VenueProcess
 from mts1b_broker_reference.client import ReferenceClient
 
 from mts1b_brokers_core import (
-    BrokerError,
     Fill,
     Order,
     OrderChanges,
@@ -28,6 +27,7 @@ from mts1b_brokers_core import (
     OutcomeUnknown,
     Side,
 )
+from mts1b_brokers_core.execution.journal import State
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_simulator.wire import faults
 
@@ -59,10 +59,12 @@ SCENES = {
         Scene("lost reply", fault=faults.DropReply(), rate=1.0),
         Scene("lost request", fault=faults.DropRequest()),
         Scene("late arrival", ("rest", "buy", "sell"), fault=faults.DelayBeyond(0.3), risk=False),
+        Scene("double arrival", ("rest", "buy"), fault=faults.DelayBeyond(0.3), rate=0.5),
         Scene("slow answer", ("hasty cancel",), fault=faults.Delay(0.15), rate=1.0),
         Scene("cancels", ("cancel",)),
         Scene("changes", ("replace",)),
         Scene("slow change", ("replace",)),
+        Scene("twins", ("twin", "buy"), fault=TwinBeside(), rate=1.0),
     )
 }
 
@@ -138,7 +140,9 @@ async def _trade(venue: VenueProcess, folder: Path, scene: Scene, settings: dict
 
 async def _order(broker: ReferenceClient, number: int, scene: Scene, world: Facts) -> None:
     order, kind = order_for(number, scene), kind_of(number, scene)
-    if kind == "hasty cancel":
+    if kind == "twin":
+        placed = await _with_a_twin(broker, order, world)
+    elif kind == "hasty cancel":
         placed = await _cancel_at_once(broker, order, scene)
     else:
         placed = await place(broker, order, risk=scene.risk)
@@ -187,6 +191,18 @@ async def _cancel_at_once(broker: ReferenceClient, order: Order, scene: Scene) -
     return await placing
 
 
+async def _with_a_twin(broker: ReferenceClient, order: Order, world: Facts) -> Order | None:
+    """Have an equal order placed by somebody else beside ours, and say which of the two is ours."""
+    placed = await place(broker, order, risk=False)
+    record = broker._login.record(order.idempotency_key)
+    if record is None or record.state is not State.AMBIGUOUS:
+        return placed
+    views = (await broker.open_orders(broker.account_id)).rows
+    (first, second) = [view for view in views if view.terms.contradicts(order) is None]
+    world.add(hand=second.ref.broker_order_id, quantity=str(order.quantity))
+    return await broker.resolve(order.idempotency_key, first.ref.broker_order_id)
+
+
 async def keep(broker: ReferenceClient, folder: Path) -> None:
     """Keep every fill with a state of our own, from where that state ends."""
     state = folder / "state"
@@ -212,6 +228,3 @@ def told_of(fill: Fill) -> dict[str, Any]:
         "seq": fill.seq, "fill": fill.fill_id, "symbol": fill.symbol,
         "units": str(fill.quantity * fill.side.sign),
     }  # fmt: skip
-
-
-__all__ = ["KINDS", "SCENES", "BrokerError", "Facts", "Scene", "facts", "order_for", "place", "trade"]

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from death_judge import differences, logged
-from death_venue import SHORT, QuickClient, VenueProcess, venue_of
+from death_venue import SHORT, VenueProcess, venue_of
 from death_victim import Facts, Scene, order_for, place
+from mts1b_broker_reference.client import ReferenceClient
 
 from mts1b_brokers_core import OutcomeUnknown
 from mts1b_brokers_core.platform.clock import RealClock
@@ -34,7 +35,7 @@ class SteppedWall(RealClock):
         return super().now_ns() + round(self.off * 1e9)
 
 
-async def until(broker: QuickClient, true: Callable[[], object]) -> None:
+async def until(broker: ReferenceClient, true: Callable[[], object]) -> None:
     """Wait until something holds, at most five seconds."""
     async with asyncio.timeout(5):
         while not true():
@@ -100,13 +101,13 @@ async def test_a_clock_that_is_set_back_and_forth_loses_nothing(
     world.close()
 
 
-def lost(venue: VenueProcess, broker: QuickClient, path: Path) -> list[str]:
+def lost(venue: VenueProcess, broker: ReferenceClient, path: Path) -> list[str]:
     """Say what the log lacks."""
     cumulative = broker.profile.fill_identity == "cumulative"
     return differences(venue.books(), logged(path), cumulative=cumulative)
 
 
-async def foreign(venue: VenueProcess, broker: QuickClient) -> None:
+async def foreign(venue: VenueProcess, broker: ReferenceClient) -> None:
     """Let somebody else trade in the account while our stream is cut."""
     venue.ask("cut")
     venue.ask("by_hand", {"symbol": "ETH-USD", "side": "buy", "quantity": "0.5"})
