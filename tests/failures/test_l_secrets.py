@@ -182,7 +182,6 @@ async def test_the_command_line_shows_no_secret_at_its_most_talkative(site: Site
     target = ("reference", "--config", str(config))
     wanted = {
         ("config", *target, "--explain"): "api_secret",
-        ("info", *target): "reference",
         ("test", *target): "reference",
     }
     printed = await asyncio.gather(*(output_of(tmp_path, *talk, *words) for words in wanted))
