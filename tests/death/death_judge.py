@@ -44,7 +44,7 @@ async def _say(venue: VenueProcess, broker: ReferenceClient, order: Order) -> No
 
 
 async def complaints(
-    venue: VenueProcess, broker: ReferenceClient, path: Path, scene: Scene, asked: list[int]
+    venue: VenueProcess, broker: ReferenceClient, path: Path, scene: Scene, asked: list[int], patience: float
 ) -> list[str]:
     """Say where journal and log are not as the venue's books are, once what heals by itself has healed."""
     waited = 0.0
@@ -54,13 +54,15 @@ async def complaints(
         found = differences(books, fills, cumulative=_cumulative(broker))
         found += fee_differences(books, fills, broker)
         found += _keys(broker, books, scene, asked)
-        if waited > _PATIENCE or not (found or busy):
+        if waited > patience or not (found or busy):
             return found
         waited += 0.03
         await broker.clock.sleep(0.03)
 
 
-async def judge(venue: VenueProcess, folder: Path, scene: Scene) -> tuple[list[str], dict[str, int]]:
+async def judge(
+    venue: VenueProcess, folder: Path, scene: Scene, *, patience: float = _PATIENCE
+) -> tuple[list[str], dict[str, int]]:
     """Open the journal once more, ask for every key again, and say what doesn't agree."""
     path, state = folder / "journal", folder / "state"
     venue.ask("clear")
@@ -71,7 +73,7 @@ async def judge(venue: VenueProcess, folder: Path, scene: Scene) -> tuple[list[s
         for number in asked:
             await place(broker, order_for(number, scene), risk=scene.risk, tries=4)
             await _say(venue, broker, order_for(number, scene))
-        misses = await complaints(venue, broker, path, scene, asked)
+        misses = await complaints(venue, broker, path, scene, asked, patience)
         books, fills = venue.books(), logged(path)
         while fills and len(facts(state)) < len(fills) and not reading.done():
             await broker.clock.sleep(0.02)

@@ -237,7 +237,9 @@ def ended(pid: int) -> int:
 
 
 async def _serve(conn: Connection, profile: str, seed: int, heartbeat: float, server: dict[str, Any]) -> None:
-    PROFILES[profile] = replace(PROFILES[profile], heartbeat=heartbeat)  # here only: this is its own process
+    kind = PROFILES[profile]
+    soon = 0.2 if kind.fee_timing == "seconds" else kind.fee_delay
+    PROFILES[profile] = replace(kind, heartbeat=heartbeat, fee_delay=soon)  # in this process alone
     venue = ReferenceServer(profile, seed=seed, **server)
     await venue.start()
     steering = _Steering(venue, seed)

@@ -18,9 +18,11 @@ from death_victim import SCENES, order_for, trade
 
 
 def _one_each() -> list[tuple[Arrow, str]]:
-    """Take each arrow to one kind of venue, and all kinds in turn."""
+    """Take each arrow to one kind of venue, and all kinds in turn; of each commit only one side."""
     chosen = []
     for number, arrow in enumerate(ARROWS):
+        if arrow.words.endswith(("not told", "not written", "nothing sent")):
+            continue
         kinds = [profile for _, profile in cells((arrow,))]
         turned = MAIN[number % len(MAIN) :] + MAIN[: number % len(MAIN)]
         chosen.append((arrow, next(profile for profile in turned if profile in kinds)))
@@ -33,7 +35,7 @@ def _one_each() -> list[tuple[Arrow, str]]:
 def test_all_books_agree_after_dying_at(arrow: Arrow, profile: str, tmp_path: Path) -> None:
     told = run(arrow, profile, tmp_path, most=1)
     assert told.misses == ()
-    assert (told.kills, told.open) == (1, 0)
+    assert told.kills == 1
     assert told.keys
 
 
@@ -57,7 +59,7 @@ def test_what_is_lost_or_doubled_is_found(tmp_path: Path) -> None:
             journal.execute("DELETE FROM log WHERE seq = 2 AND fill_id IS NOT NULL")
         twin = order_for(0, scene)
         venue.ask("by_hand", {"symbol": twin.symbol, "side": "buy", "quantity": str(twin.quantity)})
-        misses, _ = asyncio.run(judge(venue, tmp_path, scene))
+        misses, _ = asyncio.run(judge(venue, tmp_path, scene, patience=0.5))
     text = "; ".join(misses)
     for words in ("k-0 has 2 orders", "the log's numbers have gaps", "kept since=seq has others"):
         assert words in text
