@@ -18,6 +18,7 @@ import httpx
 import pytest
 from click.testing import CliRunner
 from mts1b_broker_reference.client import ReferenceClient
+from mts1b_broker_reference.stream import channels_of
 
 from mts1b_brokers_core import (
     BrokerNotInstalled,
@@ -41,8 +42,11 @@ from mts1b_simulator.wire.rehearsal import rehearse
 ORDER = Order.limit("BTC-USD", Side.BUY, "0.5", price="90000", idempotency_key="then-as-now")
 
 
-def at(folder: Path) -> dict[str, Any]:
-    return {"environment": "sandbox", "state_path": folder / "journal.sqlite"}
+def at(folder: Path, profile: str = "native_dedupe") -> dict[str, Any]:
+    """Return the settings of a broker; only where nothing is pushed may steady reading bring the fills."""
+    every = 0.3 if profile == "timestamp_limit" else 60.0
+    place = {"environment": "sandbox", "state_path": folder / "journal.sqlite"}
+    return {**place, "profile": profile, "reconcile_every": every}
 
 
 async def until(true: Any) -> None:
@@ -52,12 +56,13 @@ async def until(true: Any) -> None:
             await asyncio.to_thread(lambda: None)
 
 
-async def trade(broker: VenueClient, count: int) -> list[Fill]:
-    fills = []
+async def trade(broker: VenueClient, order: Order) -> list[Fill]:
+    """Return an order's fills, all of it."""
+    fills: list[Fill] = []
     async with asyncio.timeout(8):
-        async for fill in broker.stream_fills():
+        async for fill in broker.stream_fills(since=0):
             fills.append(fill)
-            if len(fills) == count:
+            if sum(row.quantity for row in fills) == order.filled_quantity:
                 break
     return fills
 
@@ -70,44 +75,55 @@ def shown(fills: list[Fill]) -> list[tuple[Any, ...]]:
     )
 
 
-@pytest.fixture
-async def session(tmp_path: Path) -> tuple[Path, list[Fill], list[str]]:
-    """Record a session whose order's reply and whose first fill's frame were lost."""
-    recording = tmp_path / "session.jsonl"
-    server = ReferenceServer()
+Session = tuple[Path, list[Fill], list[str]]
+
+
+async def recorded(profile: str, folder: Path) -> Session:
+    """Record a session in which a reply and a message were lost; return its fills and secrets too."""
+    recording = folder / "session.jsonl"
+    server = ReferenceServer(profile)
     await server.start()
-    server.faults.next(faults.DropReply(), "POST /v1/orders")
-    settings: dict[str, Any] = {**server.settings, "environment": "sandbox", "record": recording}
-    async with ReferenceClient(**settings, reconcile_every=60.0) as broker:
-        order = await broker.submit(ORDER)
-        assert order.broker_order_id is not None
-        await until(lambda: any("executions" in stream.channels for stream in server.streams))
-        server.faults.next(faults.LoseFrame(), "executions")
-        server.venue.fill(order.broker_order_id, "0.1")
-        server.venue.fill(order.broker_order_id, "0.4")
-        fills = await trade(broker, 2)
-        await broker.wait_for(order, "filled", timeout=5)
-    await server.stop()
+    try:
+        server.faults.next(faults.DropReply(), "POST /v1/orders")
+        settings: dict[str, Any] = {**server.settings, **at(folder, profile), "record": recording}
+        async with ReferenceClient(**settings | {"state_path": folder / "then.sqlite"}) as broker:
+            order = await broker.submit(ORDER)
+            assert order.broker_order_id is not None
+            channels = channels_of(broker.profile)
+            if channels:
+                await until(lambda: any(channels[-1] in stream.channels for stream in server.streams))
+                server.faults.next(faults.LoseFrame(), channels[-1])
+            server.venue.fill(order.broker_order_id, "0.1")
+            server.venue.fill(order.broker_order_id, "0.4")
+            order = await broker.wait_for(order, "filled", timeout=8)
+            fills = await trade(broker, order)
+    finally:
+        await server.stop()
     assert server.errors == []
     key = server.access.key
     return recording, fills, [key.name, key.secret]
 
 
-async def test_the_same_calls_get_the_same_fills_again(session: Any, tmp_path: Path) -> None:
-    recording, then, secrets = session
-    async with rehearse(recording, "reference", **at(tmp_path)) as stage:
+@pytest.fixture
+async def session(tmp_path: Path) -> Session:
+    return await recorded("native_dedupe", tmp_path)
+
+
+@pytest.mark.parametrize("profile", ["native_dedupe", "cumulative_fills", "no_client_id", "timestamp_limit"])
+async def test_the_same_calls_get_the_same_fills_again(profile: str, tmp_path: Path) -> None:
+    recording, then, secrets = await recorded(profile, tmp_path)
+    async with rehearse(recording, "reference", **at(tmp_path, profile)) as stage:
         order = await stage.broker.submit(ORDER)
-        order = await stage.broker.wait_for(order, "filled", timeout=5)
-        now = await trade(stage.broker, 2)
-        async with asyncio.timeout(5):
-            await stage.server.finished()
+        order = await stage.broker.wait_for(order, "filled", timeout=8)
+        now = await trade(stage.broker, order)
         seen = await stage.seen()
     assert shown(now) == shown(then)
     assert sum(row.quantity for row in now) == order.filled_quantity == Decimal("0.5")
-    assert (seen.unmatched, seen.differences, seen.unplayed) == ([], [], [])
     assert [row.status for row in seen.orders] == [OrderStatus.FILLED]
-    assert "gap_closed read again with overlap" in seen.events
-    assert sum(event.startswith("fill ") for event in seen.events) == 2
+    assert sum(event.startswith("fill ") for event in seen.events) == len(then)
+    # How often something is read is a matter of the moment; what is written is not.
+    assert all(row.startswith("GET ") for row in seen.unmatched + seen.unplayed)
+    assert seen.differences == []
     for secret in secrets:
         assert secret not in recording.read_text()
 
@@ -132,8 +148,12 @@ async def test_what_was_never_asked_is_told(session: Any, tmp_path: Path) -> Non
 
 
 def run(test: Path) -> subprocess.CompletedProcess[str]:
+    """Run a test as anybody would, in a folder of its own; it needs no plugin of pytest's."""
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", test.name]
-    return subprocess.run(command, cwd=test.parent, capture_output=True, text=True, timeout=60, check=False)
+    alone = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return subprocess.run(
+        command, cwd=test.parent, env=alone, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 async def test_a_recording_becomes_a_test_that_says_what_it_saw(session: Any, tmp_path: Path) -> None:
@@ -147,7 +167,6 @@ async def test_a_recording_becomes_a_test_that_says_what_it_saw(session: Any, tm
     assert list(read_recording(copy)) == list(read_recording(recording))
     for secret in secrets:
         assert secret not in copy.read_text() + test.read_text()
-    (test.parent / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
 
     failed = await asyncio.to_thread(run, test)
     assert failed.returncode == 1, failed.stdout + failed.stderr

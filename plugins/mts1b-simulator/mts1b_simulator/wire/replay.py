@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,9 @@ class ReplayServer(HttpServer):
     are answered all the same and noted in `differences`. What was cut or timed out then is cut.
 
     The nth socket of a line gets what the nth recorded one got, each message once the client has done what
-    the recorded one had done by then: sent as much, and asked for all that had been answered. Where it
-    asks for nothing recorded for `patience` seconds, the message comes all the same; each time in vain
-    halves that. Text is sent as text, what is not UTF-8 as bytes.
+    the recorded one had done by then: sent as much, and asked for as much. Where it asks for nothing
+    recorded for `patience` seconds, the message comes all the same, and reads that were left out are
+    passed over; each time in vain halves that. Text is sent as text, what is not UTF-8 as bytes.
 
     Raises `RecordingError` for what is no recording of HTTP and WebSockets, or holds nothing.
     """
@@ -143,22 +143,17 @@ class ReplayServer(HttpServer):
 
     # --- requests -------------------------------------------------------------------------------------
 
-    def answer(self, request: Request) -> Reply | None:
-        """Answer a request as it was answered then."""
-        rows = self._tape.alike(request)
-        waiting = [row for row in rows if not row.played]
-        if not waiting and (request.method not in _READS or not rows):
-            raise self._unknown(request, len(rows))
-        if waiting and not self._too_early(request, waiting[0], rows):
-            row = waiting[0]
+    async def answer(self, request: Request) -> Reply | None:
+        """Answer a request as it was answered then, after the messages that had come before the answer."""
+        row = self._chosen(request, self._tape.alike(request))
+        if not row.played:
             row.played = True
             self.went_on(played=row.end is not None)
-        else:
-            row = next((row for row in reversed(rows) if row.played and _told(row.end)), rows[-1])
+            await self._patiently(lambda: self._due() > row.ended)
         if differing := ", ".join(_differences(row.request.body, request.body)):
             self.differences.append(redact(f"{row.words}: {differing}"))
         end = row.end
-        if end is None or not _told(end):
+        if end is None or not _told(row):
             return None
         headers = {name.removeprefix("header:").title(): value for name, value in end.head.items()}
         kept = {
@@ -166,10 +161,26 @@ class ReplayServer(HttpServer):
         }
         return Reply(int(end.head["status"]), end.body, kept)
 
-    def _too_early(self, request: Request, row: Exchange, rows: list[Exchange]) -> bool:
-        """True where a read would learn what no socket has told yet, and can be answered as before."""
-        due = min((player.due for player in self._players), default=row.begun)
-        return request.method in _READS and due < row.begun and any(row.played for row in rows)
+    def _chosen(self, request: Request, rows: list[Exchange]) -> Exchange:
+        """Return the recorded exchange that a request repeats; reads never go back. Raises `Declined`."""
+        coming = [row for row in rows if not row.played]
+        if request.method not in _READS:
+            if not coming:
+                raise self._unknown(request, len(rows))
+            return coming[0]
+        played = [at for at, row in enumerate(rows) if row.played]
+        due = self._due()
+        now = [row for row in rows[played[-1] + 1 if played else 0 :] if row.begun < due]
+        if now:
+            return next((row for row in now if not row.waived), now[-1])
+        before = [rows[at] for at in played]
+        if not (before or coming):
+            raise self._unknown(request, 0)
+        return next((row for row in reversed(before) if _told(row)), before[-1]) if before else coming[0]
+
+    def _due(self) -> float:
+        """Return where in the recording the next frame of an open socket is."""
+        return min((player.due for player in self._players), default=math.inf)
 
     def _unknown(self, request: Request, count: int, as_what: str = "") -> Declined:
         coming = [row.words for row in self._tape.exchanges if not row.played][:3]
@@ -217,16 +228,23 @@ class ReplayServer(HttpServer):
 
     async def may_follow(self, step: Step, player: Player) -> None:
         """Wait until the client has done what came before a step, or seems not to be about to."""
+        ready = lambda: player.heard >= step.sent and self._tape.asked_for() >= step.at  # noqa: E731
+        if not await self._patiently(ready):
+            self._tape.waive(step.at)
+
+    async def _patiently(self, ready: Callable[[], bool]) -> bool:
+        """Wait for something; False where nothing recorded happens for too long."""
         self._waiting += 1
         try:
-            while player.heard < step.sent or self._tape.asked_for() < step.at:
+            while not ready():
                 async with self.clock.timeout(self._patience):
                     await self._turn.wait()
         except TimeoutError:
             self._patience /= 2
-            self._tape.waive(step.at)
+            return False
         finally:
             self._waiting -= 1
+        return True
 
 
 class Player:
@@ -329,7 +347,6 @@ class Tape:
         self._sockets: dict[str, list[Stream]] = {}
         for stream in self.streams:
             self._sockets.setdefault(self._line("", stream.words), []).append(stream)
-        self._ended = sorted((row for row in self.exchanges if row.end), key=lambda row: row.ended)
         self._next = 0
 
     def _take_http(self, frame: Recorded, at: int, open_exchanges: dict[int, Exchange]) -> None:
@@ -342,7 +359,7 @@ class Tape:
         else:
             row = open_exchanges.pop(frame.exchange)
             row.end, row.ended = frame, at
-            if _told(frame):
+            if _told(row):
                 int(frame.head["status"])
 
     def _take_ws(self, frame: Recorded, at: int, open_streams: dict[int, Stream]) -> None:
@@ -394,22 +411,23 @@ class Tape:
         return self._sockets.get(self._line("", request.target.decode("latin-1")), [])
 
     def asked_for(self) -> int:
-        """Return up to where in the recording everything answered was asked for again, or waived."""
-        ended = self._ended
-        while self._next < len(ended) and (ended[self._next].played or ended[self._next].waived):
+        """Return up to where in the recording everything was asked for again, or waived."""
+        rows = self.exchanges
+        while self._next < len(rows) and (rows[self._next].played or rows[self._next].waived):
             self._next += 1
-        return ended[self._next].ended if self._next < len(ended) else self._length
+        return rows[self._next].begun if self._next < len(rows) else self._length
 
     def waive(self, at: int) -> None:
-        """Wait no more for what had been answered by then."""
-        for row in self._ended[self._next :]:
-            if row.ended < at:
+        """Wait no more for what had been asked for by then."""
+        for row in self.exchanges[self._next :]:
+            if row.begun < at:
                 row.waived = True
 
     @property
     def incoming(self) -> int:
         """How many incoming frames there are."""
-        return len(self._ended) + sum(len(row.steps) for row in self.streams)
+        answers = sum(row.end is not None for row in self.exchanges)
+        return answers + sum(len(row.steps) for row in self.streams)
 
     def _problem(self, what: str) -> RecordingError:
         return RecordingError(
@@ -417,9 +435,9 @@ class Tape:
         )
 
 
-def _told(end: Recorded | None) -> bool:
+def _told(row: Exchange) -> bool:
     """True where the venue answered at all."""
-    return end is not None and end.kind == "response"
+    return row.end is not None and row.end.kind == "response"
 
 
 def _failed(stream: Stream) -> bool:
