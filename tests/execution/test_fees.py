@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import PROFILE, Scripted, TellingFees, Venue, buy, settle, take
+from scripted import PROFILE, Scripted, TellingFees, Venue, buy, examples, settle, take
 
 from mts1b_brokers_core.execution.fees import shares
 from mts1b_brokers_core.execution.port import FeeAmendment, Listing, listed
@@ -196,7 +196,7 @@ amounts = st.integers(1, 10**9).map(lambda number: Decimal(number).scaleb(-4))
 parts = st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 10**6)), min_size=1, max_size=8)
 
 
-@settings(derandomize=True, database=None, max_examples=200, deadline=None)
+@settings(derandomize=True, database=None, max_examples=examples(200), deadline=None)
 @given(parts, st.dictionaries(st.sampled_from(["USD", "BTC"]), amounts, min_size=1))
 def test_shares_add_up_exactly(rows: list[tuple[int, int]], fees: dict[str, Decimal]) -> None:
     fills = [

@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import PROFILE, Row, Scripted, Venue, buy
+from scripted import PROFILE, Row, Scripted, Venue, buy, examples
 
 from mts1b_brokers_core.execution.merge import add_fees
 from mts1b_brokers_core.execution.port import Decoded, Execution, FeeAmendment, VenueProfile
@@ -22,7 +22,7 @@ from mts1b_brokers_core.platform.clock import SteppedClock
 LATE = replace(PROFILE, fee_timing="seconds")
 COMPOSITE = replace(LATE, fill_identity="composite")
 CUMULATIVE = replace(PROFILE, fill_identity="cumulative")
-FIXED = settings(derandomize=True, database=None, max_examples=60, deadline=None)
+FIXED = settings(derandomize=True, database=None, max_examples=examples(60), deadline=None)
 ORDERS = ("V1", "V2", "X3")  # two of ours, one of somebody else
 
 fills = st.tuples(st.just("fill"), st.integers(0, 2), st.integers(1, 5), st.integers(90, 110))
@@ -201,7 +201,7 @@ def test_what_is_cut_from_counts_agrees_too(
     asyncio.run(play(CUMULATIVE, history, arrival(data), cuts, agrees, ending))
 
 
-@settings(FIXED, max_examples=25)
+@settings(FIXED, max_examples=examples(25))
 @given(histories, sizes, st.lists(st.lists(st.integers(1, 5), max_size=6), min_size=1, max_size=3), st.data())
 def test_each_reader_sees_all_exactly_once(
     history: list[Any], cuts: list[int], stops: list[list[int]], data: st.DataObject

@@ -11,6 +11,7 @@ from itertools import pairwise, permutations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted import examples
 
 from mts1b_brokers_core.execution.merge import Part, add_fees, apply, unfilled
 from mts1b_brokers_core.execution.port import OrderRef, OrderView, TokenRule
@@ -19,7 +20,7 @@ from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.orders import Fill, FillKind, Order, OrderStatus, Side
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-FIXED = settings(derandomize=True, database=None, max_examples=200, deadline=None)
+FIXED = settings(derandomize=True, database=None, max_examples=examples(200), deadline=None)
 ORDER = Order.limit("BTC-USD", Side.BUY, "10", price="100", order_id="mine")
 
 quantities = st.integers(1, 10).map(Decimal)

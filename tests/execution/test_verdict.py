@@ -70,8 +70,8 @@ def test_an_undecided_order_is_unknown_and_bound() -> None:
 
 def test_our_token_on_other_terms_is_unknown_and_binds_nothing() -> None:
     seen = told(Found((sight(terms=OTHER),)))
-    assert seen.state is State.UNKNOWN
-    assert "limit_price 200 instead of 100" in seen.evidence
+    assert (seen.state, seen.ids) == (State.UNKNOWN, ("V1",))
+    assert seen.evidence == "V1 was found, but limit_price 200 instead of 100"
     assert after(ORDER, seen).broker_order_id is None
 
 
@@ -124,6 +124,34 @@ def test_an_order_in_units_is_none_for_an_amount() -> None:
     assert told(Found((sight(token=None, terms=of_amount),), ALL), spent).state is State.CONFIRMED
     units = replace(NAMELESS, order=Order.market("BTC-USD", Side.BUY, 5, idempotency_key="k1"))
     assert told(Found((sight(token=None, terms=of_amount),), ALL), units).state is State.NOT_PLACED
+    unsized = replace(in_units, quantity=None)
+    for ticket in (spent, units):
+        assert told(Found((sight(token=None, terms=unsized),), ALL), ticket).state is State.CONFIRMED
+
+
+def test_an_order_with_a_token_of_somebody_elses_is_ours_only_where_we_have_none() -> None:
+    assert told(Found((sight("V9", "t9"),), ALL)).state is State.NOT_PLACED
+    assert told(Found((sight("V9", "t9"),), ALL), NAMELESS, profile=NO_TOKENS).state is State.CONFIRMED
+
+
+def test_the_evidence_says_what_was_seen() -> None:
+    undecided = sight(status=OrderStatus.PENDING_NEW, raw_status="WAITING", decided=False)
+    assert told(Found((undecided,))).evidence == "found as V1, not decided by the venue: WAITING"
+    assert told(Found((sight(),))).evidence == "found as V1: new"
+    assert told(Found(())).evidence == "the look-up showed only other orders, and not what it covers"
+
+
+def test_the_evidence_says_what_was_read_and_why_that_is_not_more() -> None:
+    read = "open orders, history"
+    slow, short = replace(PROFILE, visibility=2.0), replace(PROFILE, lookup_window=60.0)
+    partly = replace(ALL, complete=False)
+    assert absence(0, coverage=partly).evidence == f"not found, but {read} was not read completely"
+    assert absence(0, DEDUPES).evidence == f"not in {read}; the venue dedupes the token"
+    assert absence(61, short).evidence == f"not in {read}, which reach back 60 s only"
+    assert absence(9, DEADLINE).evidence == f"not in {read} yet; the venue may still take it"
+    assert absence(10, DEADLINE).evidence == f"not in {read} after the venue stopped taking it"
+    assert absence(1, slow).evidence == f"not in {read} yet"
+    assert absence(2, slow).evidence == f"not in {read}; it could still arrive"
 
 
 def absence(age: float, profile: VenueProfile = PROFILE, coverage: Coverage = ALL, **more: Any) -> Verdict:
@@ -167,6 +195,9 @@ def test_an_absent_order_has_no_venue_id() -> None:
     bound = ORDER.evolve(broker_order_id="V1", broker_order_ids=("V1",))
     for left in (after(bound, absence(3600)), after(bound, absence(3600, DEADLINE)), by_hand(bound, None)):
         assert (left.broker_order_id, left.broker_order_ids) == (None, ())
+    word = bound.evolve(raw_status="QUEUED")
+    assert (after(word, absence(3600)).status, after(word, absence(3600)).raw_status) == ("unknown", None)
+    assert (after(word, absence(3600, DEADLINE)).status, by_hand(word, None).status) == (None, None)
 
 
 def test_a_persons_word_overrules_the_id_that_was_bound_first() -> None:
@@ -174,3 +205,12 @@ def test_a_persons_word_overrules_the_id_that_was_bound_first() -> None:
     left = by_hand(both, sight("V2"))
     assert (left.broker_order_id, left.broker_order_ids) == ("V2", ("V1", "V2"))
     assert left.status is OrderStatus.NEW
+    bare = by_hand(ORDER, sight("V3", replaced_by="V4"))
+    assert (bare.broker_order_id, bare.broker_order_ids) == ("V3", ("V3",))
+    three = by_hand(both, sight("V3"))
+    assert (three.broker_order_id, three.broker_order_ids) == ("V3", ("V1", "V2", "V3"))
+
+
+def test_an_order_whose_answer_is_still_missing_has_lost_the_venues_word() -> None:
+    left = after(ORDER.evolve(status=OrderStatus.NEW, raw_status="OPEN"), told(Inconclusive("cut off")))
+    assert (left.status, left.raw_status) == (OrderStatus.UNKNOWN, None)
