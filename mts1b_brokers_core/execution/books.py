@@ -45,7 +45,7 @@ class Ingested:
     past: set[str] = field(default_factory=set)
     lacking: dict[str, OrderRef] = field(default_factory=dict)
     reread: list[OrderRef] = field(default_factory=list)
-    fills: int = 0
+    fills: list[datetime] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -169,7 +169,7 @@ class Books:
 
     def _add(self, fields: dict[str, Any], row: _Row | None, ref: OrderRef, account: str) -> None:
         fill = self._log.fill(fields)
-        self.result.fills += 1
+        self.result.fills.append(fill.executed_at)
         if row is not None:
             row.waiting.append(fill)
             if not _may_wait(row, fill):

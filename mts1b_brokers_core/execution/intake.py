@@ -12,6 +12,7 @@ from typing import Any
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
@@ -27,6 +28,8 @@ Run = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
 #: Overlap of every read of past executions with what was read before.
 _OVERLAP = timedelta(minutes=5)
+#: How old an execution is that the stream should have brought by then.
+_ON_ITS_WAY = timedelta(seconds=2)
 _FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
 #: Refusals of the login after which one reading gives up; more of them would lock the key at some venues.
 _REFUSALS = 3
@@ -34,6 +37,8 @@ _REFUSALS = 3
 _LATE_WATCH = timedelta(minutes=15)
 #: How long after an execution its fees may become known: over a long weekend.
 _FEES_LATE = timedelta(days=5)
+#: Seconds within which an order that was acknowledged shows everywhere, beside what the profile says.
+_SHOWN_WITHIN = 5.0
 #: Decoded items that may wait for the journal before the socket is left unread.
 _WAITING = 8192
 #: Orders read by id at once.
@@ -60,6 +65,8 @@ class Intake:
         #: How often frames were lost: a reading begun before the last time closes no gap.
         self._losses = 0
         self._fees_until: datetime | None = None
+        #: Orders that the venue took and knows no longer, announced already.
+        self._vanished: set[str | None] = set()
         self._reading = asyncio.Lock()
         self._waiting: list[port.Decoded] = []
         self._arrived, self._room = asyncio.Event(), asyncio.Event()
@@ -104,16 +111,34 @@ class Intake:
         seen = await self._observe(await login.port.executions(login.account_id, since, None))
         records = login.journal.read(journal.unsettled, (State.CONFIRMED, State.DUPLICATE))
         refs = [port.OrderRef(name) for row in records for name in row.order.broker_order_ids]
+        shown: set[str | None] = set()
         for start in range(0, len(refs), _AT_ONCE):
-            part = await self._observe(await login.port.read(refs[start : start + _AT_ONCE]))
+            listing = await login.port.read(refs[start : start + _AT_ONCE])
+            part = await self._observe(listing)
             seen.fills += part.fills
             seen.fills += await self._follow(part)
+            shown |= {view.ref.broker_order_id for view in listing.rows}
+            if listing.unreadable or not listing.coverage.complete:
+                shown |= {ref.broker_order_id for ref in refs}  # what is not shown may still be there
+        for record in records:
+            if record.order.broker_order_id not in shown | self._vanished:
+                await self._vanish(record.order)
         login.journal.store.post(
             lambda connection: connection.execute(
                 "INSERT OR REPLACE INTO meta VALUES ('read_until', ?)", (now.isoformat(),)
             )
         )
         return seen
+
+    async def _vanish(self, order: Order) -> None:
+        """Announce an order that the venue took, and doesn't know by its id: the venue has lost something."""
+        now, profile = self._login.clock.now(), self._login.port.profile
+        age = (now - (order.submitted_at or now)).total_seconds()
+        if age <= profile.visibility + _SHOWN_WITHIN or age > (profile.lookup_window or age):
+            return
+        self._vanished.add(order.broker_order_id)
+        why = f"the venue knows {order.broker_order_id} no longer; compare the positions"
+        await self._login.log.transact(lambda log: log.event(EventKind.GAP_OPEN, order, why, closed="never"))
 
     async def _check_window(self, read_until: datetime | None, now: datetime) -> None:
         """Announce what can't be read any more: an outage longer than the venue keeps executions."""
@@ -126,9 +151,10 @@ class Intake:
             why = "the venue keeps executions no longer; compare the positions"
             await self._login.log.note(EventKind.GAP_OPEN, why, **bounds)
 
-    async def _follow(self, seen: Ingested) -> int:
+    async def _follow(self, seen: Ingested) -> list[datetime]:
         """Read what orders lack: executions where the venue counts more, counts where it shows only those."""
-        fills, port_ = 0, self._login.port
+        fills: list[datetime] = []
+        port_ = self._login.port
         if seen.lacking and port_.profile.fill_identity != "cumulative":
             fills += (await self._observe(await port_.executions_of(list(seen.lacking.values())))).fills
         if seen.reread:
@@ -156,8 +182,10 @@ class Intake:
             seen.fills += await self._follow(await self._observe(listing))
             if isinstance(login.port, port.ReadingFees):
                 await self._read_fees(login.port)
-        if seen.fills and login.port.profile.fill_source != "poll" and not self._gap:
-            await self._open_gap(f"{seen.fills} executions that the stream did not bring")
+        # One that happened just now may be on its way.
+        overdue = [at for at in seen.fills if at < login.skew.venue_now() - _ON_ITS_WAY]
+        if overdue and login.port.profile.fill_source != "poll" and not self._gap:
+            await self._open_gap(f"{len(overdue)} executions that the stream did not bring")
             await self._close_gap()
         self._resolver.take_over()
         await self._look_for_late_orders()

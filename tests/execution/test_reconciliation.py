@@ -314,3 +314,15 @@ async def test_fills_decoded_before_the_stream_broke_are_logged(venue: Venue) ->
         record = broker._login.record(placed.idempotency_key)
         assert record is not None
         assert record.order.status is OrderStatus.FILLED
+
+
+async def test_a_fill_that_a_reading_brings_before_its_frame_is_no_gap(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    async with venue.client(reconcile_every=30) as broker:
+        await broker.submit(buy())
+        await clock.advance(29.5)
+        venue.fill("V1", "0.5", push=False)
+        await clock.advance(1)
+        assert [fill.fill_id for fill in venue.logged()] == ["E1"]
+        assert EventKind.GAP_OPEN not in {event.kind for event in venue.events}
