@@ -64,6 +64,12 @@ def gaps(broker: ReferenceClient) -> list[EventKind]:
     return [kind for kind in kinds(broker) if kind in (EventKind.GAP_OPEN, EventKind.GAP_CLOSED)]
 
 
+def vanished(broker: ReferenceClient) -> list[str | None]:
+    """Return the orders of which it was announced that the venue doesn't know them any more."""
+    rows = broker._event_log._rows(lambda rows: rows.after(0, 100_000))
+    return [row.order_id for row in rows if row.kind is EventKind.GAP_OPEN and row.order_id is not None]
+
+
 def agrees(venue: VenueProcess, broker: ReferenceClient, path: Path) -> bool:
     cumulative = broker.profile.fill_identity == "cumulative"
     return not differences(venue.books(), logged(path), cumulative=cumulative)
@@ -121,14 +127,17 @@ async def test_a_venue_restarted_with_all_it_knew(profile: str, tmp_path: Path) 
 
 async def test_a_venue_restarted_without_anything_it_knew(tmp_path: Path) -> None:
     """What the venue has lost is not shown as working there, can't be cancelled, and isn't sent again."""
-    path = tmp_path / "journal"
-    with venue_of("native_dedupe") as venue:
-        async with venue.client(path) as broker:
+    path, clock = tmp_path / "journal", QuickTime()
+    with venue_of("native_dedupe", clock=clock, heartbeat=5.0) as venue:
+        async with venue.client(
+            path, clock, timeout=20.0, reconcile_every=10.0, silent_after=30.0, settle_wait=30.0
+        ) as broker:
             resting = await broker.submit(order_for(0, SCENE))
-            filled = await broker.wait_for(await broker.submit(order_for(1, SCENE)), "filled", timeout=5)
+            filled = await broker.wait_for(await broker.submit(order_for(1, SCENE)), "filled", timeout=300)
             venue.ask("restart", False)
             await until(lambda: kinds(broker).count(EventKind.LINK_UP) > 1)
             assert venue.books().orders == ()
+            await until(lambda: vanished(broker) == [resting.order_id])
             assert await broker.get_open_orders() == []
             with pytest.raises(OrderNotFound):
                 await broker.cancel(resting.order_id)
@@ -144,4 +153,5 @@ async def test_a_venue_restarted_without_anything_it_knew(tmp_path: Path) -> Non
             assert sum(fill.quantity for fill in logged(path)) == filled.filled_quantity
             fresh = await broker.submit(order_for(2, SCENE))
             assert fresh.broker_order_id not in (resting.broker_order_id, filled.broker_order_id)
+            assert vanished(broker) == [resting.order_id]  # announced once
             assert broker._state == "open"

@@ -326,3 +326,29 @@ async def test_a_fill_that_a_reading_brings_before_its_frame_is_no_gap(
         await clock.advance(1)
         assert [fill.fill_id for fill in venue.logged()] == ["E1"]
         assert EventKind.GAP_OPEN not in {event.kind for event in venue.events}
+
+
+async def test_an_order_that_the_venue_knows_no_longer_is_announced_once(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    async with venue.client(reconcile_every=30) as broker:
+        placed = await broker.submit(buy())
+        hidden = venue.book.pop("V1")
+        await clock.advance(31)
+        await clock.advance(60)
+        (told,) = [event for event in venue.events if event.kind is EventKind.GAP_OPEN]
+        assert (told.order_id, told.detail) == (placed.order_id, {"closed": "never"})
+        assert "V1 no longer" in told.message
+        venue.book["V1"] = hidden
+        assert (await broker.outcome(placed.idempotency_key)).status is OrderStatus.NEW
+
+
+async def test_an_order_that_may_not_show_yet_is_not_taken_for_lost(clock: SteppedClock) -> None:
+    venue = Venue(clock, replace(PROFILE, visibility=60.0))
+    async with venue.client(reconcile_every=30) as broker:
+        await broker.submit(buy())
+        venue.book.clear()
+        await clock.advance(61)
+        assert EventKind.GAP_OPEN not in {event.kind for event in venue.events}
+        await clock.advance(30)
+        assert EventKind.GAP_OPEN in {event.kind for event in venue.events}
