@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import sqlite3
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -168,29 +167,20 @@ class Resolver:
         for record, attempt in self._login.journal.read(journal.tried_again, since_ns):
             ticket = _ticket(order_of(attempt.body), record.account_id, attempt)
             found = await self._find(ticket)
-            if isinstance(found, port.Found) and self._login.journal.read(self._strays, ticket, found.views):
+            if isinstance(found, port.Found):
                 await self._login.log.transact(functools.partial(self._bind_strays, ticket, found.views))
 
-    def _strays(
-        self, connection: sqlite3.Connection, ticket: port.Ticket, views: Sequence[port.OrderView]
-    ) -> list[str]:
-        """Return the orders that fit a ticket and may be no other key's."""
-        key, account_id = ticket.order.idempotency_key, ticket.account_id
-        record = journal.get(connection, key)
-        in_doubt = record and journal.twin(connection, account_id, record.fingerprint, key)
-        if record is None or record.state is not State.CONFIRMED or in_doubt:
-            return []
-        names = [
-            str(view.ref.broker_order_id)
-            for view in candidates(ticket, views, timedelta(seconds=self._slack()))
-            if journal.at_venue(connection, account_id, view.ref) is None
-        ]
-        return list(dict.fromkeys(names))
-
     def _bind_strays(self, ticket: port.Ticket, views: Sequence[port.OrderView], log: Appender) -> None:
-        names = self._strays(log.connection, ticket, views)
+        """Bind the orders that fit a ticket and may be no other key's."""
         was = journal.get(log.connection, ticket.order.idempotency_key)
-        if not names or was is None:
+        if was is None or was.state is not State.CONFIRMED:
+            return
+        fitting = candidates(ticket, views, timedelta(seconds=self._slack()))
+        names = {
+            str(view.ref.broker_order_id): None for view in fitting
+            if journal.at_venue(log.connection, ticket.account_id, view.ref) is None
+        }  # fmt: skip
+        if not names or journal.twin(log.connection, ticket.account_id, was.fingerprint, was.key):
             return
         words = f"{', '.join(names)} beside {was.order.broker_order_id}: an earlier attempt arrived as well"
         order = was.order.evolve(broker_order_ids=(*was.order.broker_order_ids, *names))
