@@ -100,7 +100,7 @@ class SimulatorOptions:
 
     @classmethod
     def from_texts(cls, given: Mapping[str, str]) -> SimulatorOptions:
-        """Read options from texts by name; those not known here are the venue's own. Raises `InvalidInput`."""
+        """Read options from texts by name; unknown ones are the venue's own. Raises `InvalidInput`."""
         rest = dict(given)
         seed, faults, tls = rest.pop("seed", "0"), rest.pop("faults", ""), rest.pop("tls", "no")
         if not seed.isdecimal() or tls not in ("yes", "no"):
