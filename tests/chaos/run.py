@@ -32,7 +32,7 @@ from .kinds import SETTINGS, TIMEOUT, Kind
 from .venue import WatchedVenue, tagged
 
 #: Seconds in which everything has to come to rest once the faults have ended.
-SETTLED_WITHIN = 90.0
+SETTLED_WITHIN = 150.0
 _LOOK = 0.05
 _FILL_EVERY = 0.02
 Progress = Callable[[str], None]
