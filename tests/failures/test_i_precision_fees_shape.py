@@ -278,6 +278,7 @@ async def test_a_malformed_sight_of_the_order_asked_for_is_not_its_absence(start
         return status, body
 
     async with start("token_not_unique") as site, site.broker(resend_within=0) as broker:
+        site.server.faults.when(faults.LoseFrame(), "triggers")  # the stream doesn't help
         site.server.faults.next(faults.DropReply(), "POST /v1/orders")
         site.server.faults.next(Rewritten(spoilt), "GET /v1/orders/by_token")
         with pytest.raises(OutcomeUnknown) as unknown:
