@@ -8,6 +8,7 @@ import json
 import os
 import signal
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from mts1b_simulator.wire import faults
 KEYS_IN_A_LIFE = 16
 _LONGEST_LIFE = 25
 _POST = "POST /v1/orders"
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 KINDS = ("buy", "rest", "cancel", "sell", "replace", "reject")
 
 
@@ -141,7 +143,7 @@ async def _trade(venue: VenueProcess, folder: Path, scene: Scene, settings: dict
 async def _order(broker: ReferenceClient, number: int, scene: Scene, world: Facts) -> None:
     order, kind = order_for(number, scene), kind_of(number, scene)
     if kind == "twin":
-        placed = await _with_a_twin(broker, order, world)
+        placed = await _with_a_twin(broker, order)
     elif kind == "hasty cancel":
         placed = await _cancel_at_once(broker, order, scene)
     else:
@@ -191,16 +193,15 @@ async def _cancel_at_once(broker: ReferenceClient, order: Order, scene: Scene) -
     return await placing
 
 
-async def _with_a_twin(broker: ReferenceClient, order: Order, world: Facts) -> Order | None:
+async def _with_a_twin(broker: ReferenceClient, order: Order) -> Order | None:
     """Have an equal order placed by somebody else beside ours, and say which of the two is ours."""
     placed = await place(broker, order, risk=False)
     record = broker._login.record(order.idempotency_key)
     if record is None or record.state is not State.AMBIGUOUS:
         return placed
-    views = (await broker.open_orders(broker.account_id)).rows
-    (first, second) = [view for view in views if view.terms.contradicts(order) is None]
-    world.add(hand=second.ref.broker_order_id, quantity=str(order.quantity))
-    return await broker.resolve(order.idempotency_key, first.ref.broker_order_id)
+    rows = (await broker.get_orders(since=_LONG_AGO, limit=1000)).rows
+    first = next(row for row in rows if row.quantity == order.quantity)
+    return await broker.resolve(order.idempotency_key, first.broker_order_id)
 
 
 async def keep(broker: ReferenceClient, folder: Path) -> None:
