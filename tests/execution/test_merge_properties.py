@@ -395,6 +395,10 @@ def test_trades_fill_an_order_and_a_bust_takes_back() -> None:
     assert left.updated_at == NOON + timedelta(seconds=10)
     assert with_fills(left, [back.evolve(executed_at=NOON)], Part()).updated_at == left.updated_at
     assert with_fills(left, [back], Part()).filled_quantity == 0
+    working = BOUND.evolve(filled_quantity=Decimal(7))
+    assert with_fills(working, [back], Part()).status is OrderStatus.NEW
+    full = with_fills(BOUND.evolve(status=OrderStatus.CANCELED), [traded("E1", 10)], Part(Decimal(10)))
+    assert full.status is OrderStatus.CANCELED
 
 
 def test_a_trade_that_the_venue_counts_already_changes_no_quantity_and_no_average() -> None:

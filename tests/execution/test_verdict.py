@@ -82,7 +82,10 @@ def test_one_order_that_two_sources_show_is_one_order() -> None:
 def test_two_orders_under_one_token_are_duplicates_and_both_are_tracked() -> None:
     seen = told(Found((sight("V1"), sight("V2"))))
     assert seen.state is State.DUPLICATE
-    assert after(ORDER, seen).broker_order_ids == ("V1", "V2")
+    left = after(ORDER, seen)
+    assert (left.broker_order_id, left.broker_order_ids) == ("V1", ("V1", "V2"))
+    nameless = told(Found((sight("", "t1"), replace(sight("", "t1"), ref=OrderRef(None, TOKEN)))))
+    assert after(ORDER, nameless).broker_order_id is None
 
 
 def test_two_orders_that_fit_without_a_token_are_ambiguous() -> None:
