@@ -108,7 +108,8 @@ class Cancellation:
                 await self._requested(order, taken=False)
             if view is not None and view.status.final:
                 with contextlib.suppress(StateError):  # the cancel's answer stands without it
-                    await self._login.ingest.observe([view])
+                    if (await self._login.ingest.observe([view])).lacking:
+                        self._login.spawn(self._resolver.log_behind(view))
                 asked = tried > 0 or isinstance(result, Unknown) or (order and order.cancel_requested)
                 return bool(asked) and view.status is OrderStatus.CANCELED
             if isinstance(result, Final):

@@ -205,6 +205,11 @@ class Resolver:
         return slack + abs(skew.offset.total_seconds()) + skew.uncertainty if skew.known else slack
 
     async def catch_up(self, record: Record, view: port.OrderView) -> Record:
+        """Log what is behind a view of a key's order, and return how the key stands then."""
+        await self.log_behind(view)
+        return self._login.record(record.key) or record
+
+    async def log_behind(self, view: port.OrderView) -> None:
         """Log the executions behind a view, then the view itself, so that its status follows its fills.
 
         Where they can't be read now, an end shown by the view waits for them like any other.
@@ -220,7 +225,6 @@ class Resolver:
                 EventKind.UNREADABLE, f"executions of {view.ref.broker_order_id}: {error}"
             )
         await self._login.ingest.observe([*fills, view])
-        return self._login.record(record.key) or record
 
     def _write(
         self, log: Appender, attempt: Attempt, ticket: port.Ticket, found: port.FindResult, asked: Asked

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from scripted import PROFILE, Venue, buy, settle
+from scripted import PROFILE, Venue, buy, settle, take
 
 from mts1b_brokers_core.execution.port import CancelResult, Final, NoSuch, OrderRef, Refused, Taken, Unknown
 from mts1b_brokers_core.foundation.errors import (
@@ -260,3 +260,13 @@ async def test_a_cancel_passes_though_the_journal_cannot_be_read(venue: Venue) -
         assert await broker.cancel(str(placed.broker_order_id)) is True
         with pytest.raises(OrderNotFound):
             await broker.cancel(placed.order_id)
+
+
+async def test_a_cancel_that_finds_the_order_filled_reads_the_fills_at_once(venue: Venue) -> None:
+    async with venue.client(settle_wait=3600) as broker:
+        placed = await broker.submit(buy())
+        venue.fill("V1", "1", push=False)
+        assert not await broker.cancel(placed.order_id)
+        filled = await broker.wait_for(placed, "filled")
+        assert filled.settled
+        assert [fill.fill_id for fill in await take(broker.stream_fills(), 1)] == ["E1"]
