@@ -371,6 +371,7 @@ class VenueClient(VenueAdapter):
             self._run(self._intake.merge(), "merging")
         if not self.connection.in_process:
             self._run(self._intake.reconcile(), "reconciliation")
+            self._run(self._intake.watch(), "late orders")
 
     async def _follow(self) -> None:
         """See what other processes write, and own the login once nobody else does."""

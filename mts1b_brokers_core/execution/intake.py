@@ -8,7 +8,7 @@ import functools
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
@@ -23,6 +23,8 @@ from .journal import State
 from .login import Login
 from .resolver import Resolver
 
+P = ParamSpec("P")
+T = TypeVar("T")
 Reading = Callable[[], Awaitable[object]]
 Run = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 
@@ -30,7 +32,7 @@ Run = Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]
 _OVERLAP = timedelta(minutes=5)
 #: How old an execution is that the stream should have brought by then.
 _ON_ITS_WAY = timedelta(seconds=2)
-_FIRST_WAIT, _LONGEST_WAIT = 0.25, 30.0
+_FIRST_WAIT, _LONGEST_WAIT, _ONCE_MORE = 0.25, 30.0, (0.1, 0.5)
 #: Refusals of the login after which one reading gives up; more of them would lock the key at some venues.
 _REFUSALS = 3
 #: How long an order that probably isn't at the venue is looked for again, in case it arrives late.
@@ -108,7 +110,7 @@ class Intake:
         since = min(filter(None, (read_until, last.executed_at if last else None)), default=self._since)
         since -= _OVERLAP + timedelta(seconds=profile.correction_lookback)
         await self._check_window(read_until, now)
-        seen = await self._observe(await login.port.executions(login.account_id, since, None))
+        seen = await self._observe(await self._ask(login.port.executions, login.account_id, since, None))
         records = login.journal.read(journal.unsettled, (State.CONFIRMED, State.DUPLICATE))
         refs = [port.OrderRef(name) for row in records for name in row.order.broker_order_ids]
         shown: set[str | None] = set()
@@ -156,10 +158,22 @@ class Intake:
         fills: list[datetime] = []
         port_ = self._login.port
         if seen.lacking and port_.profile.fill_identity != "cumulative":
-            fills += (await self._observe(await port_.executions_of(list(seen.lacking.values())))).fills
+            listing = await self._ask(port_.executions_of, list(seen.lacking.values()))
+            fills += (await self._observe(listing)).fills
         if seen.reread:
-            fills += (await self._observe(await port_.read(seen.reread))).fills
+            fills += (await self._observe(await self._ask(port_.read, seen.reread))).fills
         return fills
+
+    async def _ask(self, operation: Callable[P, Awaitable[T]], *values: P.args, **named: P.kwargs) -> T:
+        """Ask once more, twice at most, before one reply that can't be read costs all those before it."""
+        for wait in _ONCE_MORE:
+            try:
+                return await operation(*values, **named)
+            except (errors.AuthenticationError, errors.PermissionDenied):
+                raise
+            except _UNREACHED:
+                await self._login.clock.sleep(wait)
+        return await operation(*values, **named)
 
     async def _observe(self, listing: port.Listing[port.Seen]) -> Ingested:
         self.report(listing.unreadable)
@@ -178,7 +192,7 @@ class Intake:
         login = self._login
         seen = await self.catch_up()
         with prioritised(Priority.FILLS):
-            listing = await login.port.open_orders(login.account_id)
+            listing = await self._ask(login.port.open_orders, login.account_id)
             seen.fills += await self._follow(await self._observe(listing))
             if isinstance(login.port, port.ReadingFees):
                 await self._read_fees(login.port)
@@ -188,17 +202,23 @@ class Intake:
             await self._open_gap(f"{len(overdue)} executions that the stream did not bring")
             await self._close_gap()
         self._resolver.take_over()
-        await self._look_for_late_orders()
 
     async def _read_fees(self, source: port.ReadingFees) -> None:
         login = self._login
         now = login.skew.venue_now()
         unpaid = login.log.unpaid_since()
         since = min(self._fees_until or self._since, max(unpaid or now, now - _FEES_LATE)) - _OVERLAP
-        listing = await source.fees(login.account_id, since)
+        listing = await self._ask(source.fees, login.account_id, since)
         self.report(listing.unreadable)
         await login.ingest.observe(listing.rows)
         self._fees_until = now
+
+    async def watch(self) -> None:
+        """Look for orders that arrive late, at the same pace and beside the comparing, until the end."""
+        while True:
+            await self._login.clock.sleep(self._every)
+            with contextlib.suppress(errors.StateError):  # what can't be written is looked for again
+                await self._look_for_late_orders()
 
     async def _look_for_late_orders(self) -> None:
         since = self._login.clock.now() - _LATE_WATCH
@@ -279,10 +299,10 @@ class Intake:
         rows: list[port.Seen] = []
         with prioritised(Priority.FILLS):
             if self._login.port.profile.fill_identity != "cumulative":
-                fills = await self._login.port.executions_of(refs)
+                fills = await self._ask(self._login.port.executions_of, refs)
                 self.report(fills.unreadable)
                 rows += fills.rows
-            views = await self._login.port.read(refs)
+            views = await self._ask(self._login.port.read, refs)
         self.report(views.unreadable)
         await self._login.ingest.observe([*rows, *views.rows])
 
@@ -305,7 +325,7 @@ class Intake:
                 await self._open_gap(str(error))
                 await self._login.clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
-                read = self.catch_up
+                read = read if read == self.compare else self.catch_up
             else:
                 return
 
