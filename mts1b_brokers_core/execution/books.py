@@ -507,7 +507,9 @@ def identified(seen: Execution, identity: str, alike: Counter[str]) -> Execution
     """
     order, fill_id, corrects = seen.ref.broker_order_id or seen.ref.token, seen.fill_id, seen.corrects
     if identity == "content" and fill_id is None and seen.kind is FillKind.TRADE:
-        what = (order, seen.symbol, seen.side, plain(seen.quantity), plain(seen.price), seen.executed_at)
+        # Equal amounts are one amount, with however many zeros a source writes them.
+        quantity, price = (plain(LEDGER.normalize(value)) for value in (seen.quantity, seen.price))
+        what = (order, seen.symbol, seen.side, quantity, price, seen.executed_at)
         text = "\x1f".join(map(str, what))
         alike[text] += 1
         digest = hashlib.sha256(text.encode()).hexdigest()[:24]

@@ -297,6 +297,16 @@ def test_an_average_is_rounded_to_the_even_neighbour_at_eighteen_places() -> Non
     assert mean(Part(Decimal(2), Decimal("0.000000000000000003"))) == Decimal("2E-18")
     assert str(mean(Part(Decimal(4), Decimal("400.00")))) == "1E+2"
     assert mean(Part(Decimal(0), Decimal(5))) is None
+    assert mean(Part(Decimal(3), Decimal(10) ** 15)) == Decimal("333333333333333.333333333333333333")
+    assert mean(Part(Decimal(1), Decimal("123456789012345.123456789012345678"))) == Decimal(
+        "123456789012345.123456789012345678"
+    )
+
+
+def test_an_observed_fill_counts_what_is_logged_with_it() -> None:
+    order = apply(BOUND, traded("E1", 2), logged=Part(Decimal(5), Decimal(500)))
+    assert [order.filled_quantity, order.average_price] == [5, 100]
+    assert apply(BOUND, traded("E1", 2)).filled_quantity == 0
 
 
 # --- one observation -----------------------------------------------------------------------------
