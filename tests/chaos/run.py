@@ -21,7 +21,7 @@ from mts1b_broker_reference.client import ReferenceClient
 from mts1b_brokers_core.execution.journal import State
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
-from mts1b_brokers_core.foundation.orders import Fill
+from mts1b_brokers_core.foundation.orders import Fill, OrderStatus
 from mts1b_brokers_core.foundation.plugin import Services
 from mts1b_brokers_core.platform.clock import RealClock
 from mts1b_simulator.wire.faults import RequestFault
@@ -227,12 +227,12 @@ class _Run:
 
     def _unrest(self, broker: ReferenceClient) -> str:
         """Say what is still under way, or nothing."""
-        open_questions = [
-            row.key for row in (broker._login.record(plan.key) for plan in self._flow)
-            if row is not None and row.state in (State.SENDING, State.UNKNOWN)
-        ]  # fmt: skip
+        rows = [row for plan in self._flow if (row := broker._login.record(plan.key)) is not None]
+        open_questions = [row.key for row in rows if row.state in (State.SENDING, State.UNKNOWN)]
         if open_questions:
             return f"unresolved {open_questions[:5]}"
+        if canceling := [row.key for row in rows if row.order.status is OrderStatus.PENDING_CANCEL]:
+            return f"being cancelled {canceling[:5]}"
         if broker._intake._gap:
             return "a gap is open"
         if broker._login.ingest.held:
