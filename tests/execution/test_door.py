@@ -41,6 +41,7 @@ from mts1b_brokers_core.foundation.errors import (
 )
 from mts1b_brokers_core.foundation.orders import FeeStatus, Order, Side
 from mts1b_brokers_core.platform.clock import SteppedClock
+from mts1b_brokers_core.platform.ratelimit import Priority
 
 ORDER = buy()
 TICKET = Ticket(ORDER, "A1", "t1", 1, Venue.opened)
@@ -137,7 +138,7 @@ async def test_what_the_limits_take_is_asked_for_once_and_can_be_given_back() ->
         port=SimpleNamespace(cost=cost), limiter=SimpleNamespace(acquire=acquire), account_id="A1"
     )
     assert await door.allowed(login, "place", ORDER) is permit
-    more = {"priority": door.Priority.SUBMIT, "account": "A1", "symbol": "BTC-USD"}
+    more = {"priority": Priority.SUBMIT, "account": "A1", "symbol": "BTC-USD"}
     assert asked == [({"orders": 1.0}, more)]
     assert await door.allowed(login, "replace", ORDER) is None
     assert len(asked) == 1
