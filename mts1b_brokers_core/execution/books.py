@@ -70,6 +70,8 @@ class Books:
         self._log = log
         self._account_id = account_id
         self._profile = profile
+        #: True where executions come with ids that are unique.
+        self._named = profile.fill_identity == "native"
         self._release = release
         self._park = park
         self._exceeding = exceeding
@@ -127,7 +129,8 @@ class Books:
         if self._profile.fill_identity == "cumulative" and not seen.derived:
             self.result.reread.append(seen.ref)  # the order's own count is the one authority
             return
-        seen = identified(seen, self._profile.fill_identity, self._alike)
+        if not self._named or seen.fill_id is None or seen.kind is FillKind.BUST:
+            seen = identified(seen, self._profile.fill_identity, self._alike)
         account = seen.account_id or self._account_id
         if seen.kind is FillKind.BUST and seen.corrects:
             self.result.reread.append(seen.ref)

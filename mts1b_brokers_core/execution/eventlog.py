@@ -294,10 +294,10 @@ class EventLog:
     def _acknowledge(self, consumer: str, stream: Stream, offset: int) -> None:
         """Remember how far a consumer is; two of one name count as the one that is further."""
         cursor = consumer, stream
-        if self._closed or offset <= self._acks.get(cursor, -1):
+        if offset <= self._acks.get(cursor, -1) or self._closed:
             return
         self._acks[cursor] = offset
-        if not self._journal.store.durable or cursor in self._unwritten:
+        if self._journal.memory is not None or cursor in self._unwritten:
             return
         self._unwritten.add(cursor)
 
