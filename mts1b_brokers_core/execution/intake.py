@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.foundation.orders import OrderStatus
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
@@ -202,6 +203,14 @@ class Intake:
             await self._open_gap(f"{len(overdue)} executions that the stream did not bring")
             await self._close_gap()
         self._resolver.take_over()
+        self._cancel_again()
+
+    def _cancel_again(self) -> None:
+        """Send the cancels that were wanted before their order was found, and that nobody waits for."""
+        log, working = self._login.log, (OrderStatus.NEW, OrderStatus.PARTIALLY_FILLED)
+        for record in self._login.journal.read(journal.unsettled, (State.CONFIRMED,)):
+            if record.cancel_wanted and record.order.status in working and log.on_cancel_due is not None:
+                log.on_cancel_due(record.order)
 
     async def _read_fees(self, source: port.ReadingFees) -> None:
         login = self._login

@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from scripted import PROFILE, Venue, buy, settle, take
+from scripted import PROFILE, Venue, buy, comes_late, settle, take
 
+from mts1b_brokers_core.execution import journal
 from mts1b_brokers_core.execution.port import CancelResult, Final, NoSuch, OrderRef, Refused, Taken, Unknown
 from mts1b_brokers_core.foundation.errors import (
     BrokerFailed,
     OrderNotFound,
+    OrderNotPlaced,
     OutcomeUnknown,
     StateCorrupted,
     StateUnwritable,
@@ -270,3 +272,23 @@ async def test_a_cancel_that_finds_the_order_filled_reads_the_fills_at_once(venu
         filled = await broker.wait_for(placed, "filled")
         assert filled.settled
         assert [fill.fill_id for fill in await take(broker.stream_fills(), 1)] == ["E1"]
+
+
+async def test_a_wanted_cancel_whose_replies_are_lost_is_sent_again(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    venue.place_next.append(comes_late)
+    async with venue.client(reconcile_every=30) as broker:
+        order = buy()
+        with pytest.raises(OrderNotPlaced):
+            await broker.submit(order)
+        await broker._login.journal.store.run(
+            lambda connection: journal.want_cancel(connection, order.idempotency_key)
+        )
+        venue.cancel_next.extend([TimeoutError()] * 3)
+        venue.push(venue.view(venue.land()))
+        await settle()
+        assert len(venue.canceled) == 3
+        assert venue.book["V1"].status is OrderStatus.NEW
+        await clock.advance(31)
+        assert venue.book["V1"].status is OrderStatus.CANCELED
