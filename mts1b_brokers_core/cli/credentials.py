@@ -42,7 +42,10 @@ def credentials_group() -> None:
     "broker needs. trading_mode=VALUE says for which environment they are.",
 )
 @click.option(
-    "--file", "source", type=click.File("rb"), help="Read them from a TOML file, - for standard input."
+    "--file",
+    "source",
+    type=click.File("rb"),
+    help="Read them from a TOML or JSON file, - for standard input.",
 )
 @click.option("--to", "place", type=click.Choice(PLACES), default="file", show_default=True, help="Where to.")
 @target_options(opening=False, broker=False)
@@ -72,20 +75,26 @@ def set_command(target: Target, name: str, fields: tuple[str, ...], source: Any,
 
 
 def _read_file(source: Any) -> dict[str, str]:
+    import json
     import tomllib
 
     from mts1b_brokers_core.platform.credentials import CredentialError, checked
 
-    name = getattr(source, "name", "<stdin>")
+    name, kind = getattr(source, "name", "<stdin>"), "TOML"
     try:
-        return checked(tomllib.loads(source.read().decode()), name)
+        text = source.read().decode()
+        if text.lstrip().startswith("{"):
+            kind = "JSON"
+            return checked(json.loads(text), name)
+        return checked(tomllib.loads(text), name)
     except (ValueError, OSError) as error:
-        where = (
-            str(error).rpartition("(")[2].rstrip(")")
-            if isinstance(error, tomllib.TOMLDecodeError)
-            else "not text"
-        )
-        problem = f"{name} is not TOML ({where})."
+        # Only the place: the words of an error may quote what is there.
+        where = "not text"
+        if isinstance(error, json.JSONDecodeError):
+            where = f"at line {error.lineno}, column {error.colno}"
+        elif isinstance(error, tomllib.TOMLDecodeError):
+            where = str(error).rpartition("(")[2].rstrip(")")
+        problem = f"{name} is not {kind} ({where})."
         raise CredentialError(problem, next_step='write lines such as api_key = "..."') from None
 
 

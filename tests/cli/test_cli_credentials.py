@@ -99,6 +99,7 @@ def test_one_field_is_added_and_the_others_stay(mts: Callable[..., Any], bear: s
         (["--to", "vault"], "hush1\nhush2\n", "VAULT_ADDR is not set"),
         (["--to", "keyring"], "hush1\nhush2\n", "no keyring in this test"),
         (["--file", "-"], "api_key = hush", "is not TOML"),
+        (["--file", "-"], '{"api_key": hush', "is not JSON (at line 1, column 13)"),
         (["--file", "-"], 'api_key = ["hush"]', "is a list, expected text"),
     ],
 )

@@ -16,8 +16,8 @@ class ReferenceSettings(BrokerSettings):
         "", description="Where the venue listens for requests.", examples=["http://127.0.0.1:8080"]
     )
     ws_url: str = Field("", description="Where it streams from.", examples=["ws://127.0.0.1:8080/v1/stream"])
-    api_key: SecretStr = Field(SecretStr(""), description="The key's name at the venue.")
-    api_secret: SecretStr = Field(SecretStr(""), description="What requests are signed with.")
+    api_key: SecretStr = Field(description="The key's name at the venue.")
+    api_secret: SecretStr = Field(description="What requests are signed with.")
     ca_file: Path | None = Field(
         None, description="Certificates to trust instead of the system's, for a venue behind TLS."
     )

@@ -330,5 +330,5 @@ async def link_up(broker: ReferenceClient) -> bool:
 
 async def test_an_address_must_be_given() -> None:
     with pytest.raises(ConfigurationError, match="base_url"):
-        async with ReferenceClient(environment="sandbox"):
+        async with ReferenceClient(environment="sandbox", api_key="k", api_secret="s"):
             pass

@@ -50,8 +50,8 @@ def at(folder: Path, profile: str = "native_dedupe") -> dict[str, Any]:
 
 
 async def until(true: Any) -> None:
-    """Wait for something about the server, at most five seconds."""
-    async with asyncio.timeout(5):
+    """Wait for something about the server, at most twenty seconds."""
+    async with asyncio.timeout(20):
         while not true():
             await asyncio.to_thread(lambda: None)
 
@@ -59,7 +59,7 @@ async def until(true: Any) -> None:
 async def trade(broker: VenueClient, order: Order) -> list[Fill]:
     """Return an order's fills, all of it."""
     fills: list[Fill] = []
-    async with asyncio.timeout(8):
+    async with asyncio.timeout(20):
         async for fill in broker.stream_fills(since=0):
             fills.append(fill)
             if sum(row.quantity for row in fills) == order.filled_quantity:
@@ -95,7 +95,7 @@ async def recorded(profile: str, folder: Path) -> Session:
                 server.faults.next(faults.LoseFrame(), channels[-1])
             server.venue.fill(order.broker_order_id, "0.1")
             server.venue.fill(order.broker_order_id, "0.4")
-            order = await broker.wait_for(order, "filled", timeout=8)
+            order = await broker.wait_for(order, "filled", timeout=20)
             fills = await trade(broker, order)
     finally:
         await server.stop()
@@ -114,7 +114,7 @@ async def test_the_same_calls_get_the_same_fills_again(profile: str, tmp_path: P
     recording, then, secrets = await recorded(profile, tmp_path)
     async with rehearse(recording, "reference", **at(tmp_path, profile)) as stage:
         order = await stage.broker.submit(ORDER)
-        order = await stage.broker.wait_for(order, "filled", timeout=8)
+        order = await stage.broker.wait_for(order, "filled", timeout=20)
         now = await trade(stage.broker, order)
         seen = await stage.seen()
     assert shown(now) == shown(then)
