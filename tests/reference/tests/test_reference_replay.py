@@ -109,7 +109,7 @@ async def session(tmp_path: Path) -> Session:
     return await recorded("native_dedupe", tmp_path)
 
 
-@pytest.mark.parametrize("profile", ["native_dedupe", "cumulative_fills", "no_client_id", "timestamp_limit"])
+@pytest.mark.parametrize("profile", ["native_dedupe", "cumulative_fills", "timestamp_limit"])
 async def test_the_same_calls_get_the_same_fills_again(profile: str, tmp_path: Path) -> None:
     recording, then, secrets = await recorded(profile, tmp_path)
     async with rehearse(recording, "reference", **at(tmp_path, profile)) as stage:
