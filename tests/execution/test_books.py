@@ -189,7 +189,7 @@ def test_a_known_execution_brings_only_the_fee_it_lacked(desk: Desk) -> None:
     desk.see(trade("E1", fees=None))
     assert desk.order.fees is None
     desk.see(trade("E1", fees=usd("0.2"), fee_status=FeeStatus.FINAL))
-    assert (desk.order.fees, desk.fills()[0].fee_status) == (usd("0.2"), FeeStatus.FINAL)
+    assert [desk.order.fees, desk.fills()[0].fee_status] == [usd("0.2"), FeeStatus.FINAL]
     (event,) = desk.events
     assert (event.kind, event.message, event.order_id) == (EventKind.FEE_AMENDED, "0.2 USD", "mine")
     assert event.detail == {"fill_id": "E1", "seq": "1", "status": "final"}
@@ -372,7 +372,8 @@ def test_a_change_ends_the_id_left_behind_and_not_the_order(empty: Desk) -> None
         key = f"k{number}"
         order = TEN.evolve(
             idempotency_key=key, order_id=f"mine{number}", status=OrderStatus.CANCELED,
-            filled_quantity=filled, broker_order_id=f"V{number}", broker_order_ids=(f"V{number}",), raw_status="GONE",
+            filled_quantity=filled, broker_order_id=f"V{number}", broker_order_ids=(f"V{number}",),
+            raw_status="GONE",
         )  # fmt: skip
         empty.place(order)
         sent = Ticket(

@@ -207,6 +207,11 @@ def test_attempts_that_another_one_followed(connection: sqlite3.Connection) -> N
         ((found, tried),) = journal.tried_again(connection, since)
         assert (found, tried.n, tried.outcome, tried.cause) == (row, 1, "not_placed", "not there")
     assert journal.tried_again(connection, second + 1) == []
+    for n in (3, 4):  # changes are no attempts to place it
+        sent = replace(ticket(row, n, None), changes=OrderChanges(limit_price=Decimal(101)))
+        journal.add_attempt(connection, "k1", sent, f"replace:{n}", "me", "{}")
+        journal.finish_attempt(connection, "k1", n, str(State.NOT_PLACED), "no")
+    assert [tried.n for _, tried in journal.tried_again(connection, 0)] == [1]
     journal.finish_attempt(connection, "k1", 1, str(State.UNKNOWN), "")
     assert journal.tried_again(connection, 0) == []
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from scripted import (
+    MANIFEST,
     PROFILE,
     REJECTED,
     Quoting,
@@ -28,6 +29,7 @@ from scripted import (
     waits,
 )
 
+from mts1b_brokers_core.execution.adapter import VenueAdapter
 from mts1b_brokers_core.execution.journal import State
 from mts1b_brokers_core.execution.port import (
     Absent,
@@ -45,8 +47,12 @@ from mts1b_brokers_core.execution.port import (
     Unknown,
     Unreadable,
 )
+from mts1b_brokers_core.execution.rows import paged
+from mts1b_brokers_core.foundation.capabilities import Capabilities, parse_capabilities
 from mts1b_brokers_core.foundation.errors import (
     BrokerError,
+    ConfigurationError,
+    EnvironmentNotChosen,
     IdempotencyConflict,
     InvalidInput,
     OrderDenied,
@@ -56,10 +62,12 @@ from mts1b_brokers_core.foundation.errors import (
     OrderRejected,
     OrderUnsupported,
     OutcomeUnknown,
+    UnreadableReply,
     VenueError,
 )
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
 from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatus
+from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import SteppedClock
 from mts1b_brokers_core.platform.ratelimit import Limit
 
@@ -483,3 +491,103 @@ async def test_an_attempt_of_an_equal_order_in_doubt_is_denied_by_the_first_ones
         told = await error(OrderDenied, broker.submit(second), "its twin, key 'k1', is not known yet")
         assert (told.reason, told.order.order_id) == ("twin_unresolved", second.order_id)
         assert "orders --unresolved" in told.next_step
+
+
+# --- rarer ends ----------------------------------------------------------------------------------
+
+
+async def test_a_halt_between_the_claim_of_a_change_and_its_write_denies_it(clock: SteppedClock) -> None:
+    venue, broker = changing(clock)
+    async with broker:
+        placed = await broker.submit(buy())
+        run = broker._journal.store.run
+
+        async def halting(work: Any, then: Any = None) -> Any:
+            broker._halt.set("enough")
+            return await run(work, then)
+
+        broker._journal.store.run = halting  # type: ignore[method-assign]
+        await error(OrderDenied, broker.replace(placed.order_id, PRICE), "trading is halted: enough")
+        broker._journal.store.run = run  # type: ignore[method-assign]
+        await broker.resume()
+        assert len(venue.placed) == 1
+        assert [(tried.outcome, tried.cause) for tried in attempts(broker, placed)[1:]] == [
+            ("not_placed", "trading is halted: enough.")
+        ]
+        assert (await broker.replace(placed.order_id, PRICE)).limit_price == 99
+
+
+async def test_an_order_that_settled_while_a_change_was_lost_is_asked_about(
+    clock: SteppedClock,
+) -> None:
+    venue, broker = changing(clock)
+
+    async def fills_meanwhile(venue: Venue, ticket: Any) -> Any:
+        venue.fill("V1", "1")
+        await settle()
+        venue.read_next.append(TimeoutError("down"))
+        raise TimeoutError("cut")
+
+    async with broker:
+        placed = await broker.submit(buy())
+        venue.replace_next.append(fills_meanwhile)
+        told = await error(OutcomeUnknown, broker.replace(placed.order_id, PRICE))
+        assert (told.order.status, told.order.settled) == (OrderStatus.FILLED, False)
+        assert not (await broker.outcome(placed.idempotency_key)).settled
+
+
+async def test_a_lost_frame_is_announced_with_how_much_it_was(venue: Venue, clock: SteppedClock) -> None:
+    async with venue.client(reconcile_every=60) as broker:
+        await broker.submit(buy())
+        venue.fill("V1", "0.5", push=False)
+        await clock.advance(61)
+        await settle()
+        (gap,) = events(venue, EventKind.GAP_OPEN)
+        assert gap.message == "1 executions that the stream did not bring"
+        (closed,) = events(venue, EventKind.GAP_CLOSED)
+        assert closed.message == "read again with overlap"
+
+
+async def test_a_listing_that_goes_in_a_circle_names_the_cursor() -> None:
+    async def page(cursor: str | None) -> tuple[list[int], str | None]:
+        return [1], "c7"
+
+    with pytest.raises(UnreadableReply, match="round in a circle") as caught:
+        await paged(page)
+    assert caught.value.words == "'c7'"
+
+
+def test_a_manifest_is_read_beside_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "told_adapter"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "capabilities.toml").write_text(MANIFEST.replace('note = ""', 'note = "für alle"'), "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    adapter: Any = type("Told", (VenueAdapter,), {"__module__": "told_adapter.client"})
+    capabilities = adapter.read_capabilities()
+    assert capabilities.name == "scripted"
+    assert "für alle" in repr(capabilities.orders)
+    lost: Any = type("Lost", (VenueAdapter,), {"__module__": "no_such_package_at_all"})
+    with pytest.raises(ConfigurationError, match="Lost has no package") as caught:
+        lost.read_capabilities()
+    assert "beside its __init__.py" in str(caught.value.next_step)
+
+
+@pytest.mark.parametrize(("choices", "chosen"), [(["live"], None), (["simulator"], "simulator")])
+def test_only_an_environment_that_is_not_live_goes_without_saying(
+    venue: Venue, choices: list[str], chosen: str | None
+) -> None:
+    class One(Scripted):
+        @classmethod
+        def read_capabilities(cls) -> Capabilities:
+            return parse_capabilities(
+                MANIFEST.replace('["simulator", "live"]', str(choices).replace("'", '"'))
+            )
+
+    if chosen is None:
+        with pytest.raises(EnvironmentNotChosen) as caught:
+            One(venue, BrokerSettings(), None)  # type: ignore[arg-type]
+        assert caught.value.next_step == "choose one, e.g. environment='live'"
+        assert caught.value.broker == "scripted"
+    else:
+        assert One(venue, BrokerSettings(), None).environment == chosen  # type: ignore[arg-type]

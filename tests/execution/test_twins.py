@@ -93,6 +93,11 @@ async def test_an_earlier_attempt_that_arrives_beside_the_later_is_a_duplicate(
         venue.fill(late, "1")
         await clock.advance(61)
         assert venue.kinds().count(EventKind.DUPLICATE) == 1
+        (told,) = [event for event in venue.events if event.kind is EventKind.DUPLICATE]
+        assert told.order_id == order.order_id
+        assert (
+            told.message == f"{late.id} beside {placed.broker_order_id}: an earlier attempt arrived as well"
+        )
         (listed,) = await broker.unresolved()
         assert listed.broker_order_ids == (placed.broker_order_id, late.id)
         assert "an earlier attempt arrived as well" in str(listed.reason)

@@ -249,6 +249,12 @@ def test_a_change_that_was_taken_leaves_what_was_sent() -> None:
     assert [only_price.limit_price, only_price.quantity] == [101, 2]
 
 
+def test_a_change_takes_no_pending_cancel_away() -> None:
+    wanted = ORDER.evolve(status=OrderStatus.PENDING_CANCEL)
+    assert changed(wanted, SENT, CHANGES, Ack(OrderRef("V1"))).status is OrderStatus.PENDING_CANCEL
+    assert changed(ORDER.evolve(status=None), SENT, CHANGES, Ack(OrderRef("V1"))).status is OrderStatus.NEW
+
+
 def test_a_change_under_a_new_id_leaves_the_old_one_behind() -> None:
     left = changed(ORDER, SENT, CHANGES, Ack(OrderRef("V2")))
     assert (left.broker_order_id, left.broker_order_ids) == ("V2", ("V1", "V2"))
