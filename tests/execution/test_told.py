@@ -44,6 +44,7 @@ from mts1b_brokers_core.execution.port import (
     OrderView,
     Refused,
     TokenRule,
+    Trigger,
     Unknown,
     Unreadable,
 )
@@ -591,3 +592,49 @@ def test_only_an_environment_that_is_not_live_goes_without_saying(
         assert caught.value.broker == "scripted"
     else:
         assert One(venue, BrokerSettings(), None).environment == chosen  # type: ignore[arg-type]
+
+
+async def test_a_gap_is_announced_in_the_words_of_what_opened_it(venue: Venue, clock: SteppedClock) -> None:
+    async with venue.client(reconcile_every=60) as broker:
+        await broker.submit(buy())
+        venue.push(Link(up=False, words="maintenance"))
+        await settle()
+        assert [event.message for event in events(venue, EventKind.GAP_OPEN)] == ["maintenance"]
+        venue.push(Link(up=True))
+        await settle()
+        assert len(events(venue, EventKind.GAP_CLOSED)) == 1
+        venue.read_next.extend([ConnectionResetError("reset")] * 3)
+        await clock.advance(70)
+        await settle()
+        assert [event.message for event in events(venue, EventKind.GAP_OPEN)] == ["maintenance", "reset"]
+
+
+async def test_news_without_names_lets_everything_be_read_and_news_with_names_only_those(
+    venue: Venue,
+) -> None:
+    async with venue.client() as broker:
+        await broker.submit(buy())
+        venue.calls.clear()
+        venue.push(Trigger((OrderRef("V1"),)))
+        await settle()
+        assert venue.calls == ["executions_of", "read"]
+        venue.calls.clear()
+        venue.push(Trigger())
+        await settle()
+        assert venue.calls == ["executions", "read"]
+
+
+async def test_an_end_is_released_after_its_wait_and_not_before(venue: Venue, clock: SteppedClock) -> None:
+    async with venue.client(settle_wait=10) as broker:
+        placed = await broker.submit(buy())
+        venue.hidden.add("E1")
+        venue.fill("V1", "0.5", push=False)
+        venue.push(venue.end("V1"))
+        await settle()
+        await clock.advance(9)
+        await settle()
+        assert (await broker.outcome(placed.idempotency_key)).status is OrderStatus.PARTIALLY_FILLED
+        await clock.advance(1)
+        await settle()
+        order = await broker.outcome(placed.idempotency_key)
+        assert (order.status, order.fills_pending) == (OrderStatus.CANCELED, True)
