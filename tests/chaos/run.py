@@ -231,7 +231,8 @@ class _Run:
         open_questions = [row.key for row in rows if row.state in (State.SENDING, State.UNKNOWN)]
         if open_questions:
             return f"unresolved {open_questions[:5]}"
-        if canceling := [row.key for row in rows if row.order.status is OrderStatus.PENDING_CANCEL]:
+        confirmed = [row for row in rows if row.state is State.CONFIRMED]
+        if canceling := [row.key for row in confirmed if row.order.status is OrderStatus.PENDING_CANCEL]:
             return f"being cancelled {canceling[:5]}"
         if broker._intake._gap:
             return "a gap is open"
