@@ -22,6 +22,7 @@ from scripted import (
     answers,
     buy,
     comes_late,
+    eventually,
     fails,
     loses_reply,
     settle,
@@ -638,3 +639,34 @@ async def test_an_end_is_released_after_its_wait_and_not_before(venue: Venue, cl
         await settle()
         order = await broker.outcome(placed.idempotency_key)
         assert (order.status, order.fills_pending) == (OrderStatus.CANCELED, True)
+
+
+# --- two brokers on one journal ------------------------------------------------------------------
+
+
+async def test_what_one_writes_the_other_reads_and_takes_over(clock: SteppedClock, file: Path) -> None:
+    venue = Venue(clock)
+    one, two = venue.client(file), venue.client(file)
+    await one.__aenter__()
+    await two.__aenter__()
+    try:
+        assert (one._leader.leads, two._leader.leads) == (True, False)
+        placed = await one.submit(buy())
+        reading = asyncio.create_task(take(two.stream_fills(since=0), 1))
+        final = asyncio.create_task(two.wait_for(placed.order_id))
+        await settle()
+        await one._login.ingest.observe([venue.fill("V1", "1", push=False)])
+        await clock.advance(1)
+        (fill,) = await reading
+        assert (fill.fill_id, fill.seq) == ("E1", 1)
+        assert (await final).status is OrderStatus.FILLED
+        assert await two.cancel(placed.order_id) is False
+        await clock.advance(10)
+        assert not two._leader.leads
+        await one.close()
+        await clock.advance(10)
+        await eventually(lambda: two._leader.leads)
+        await eventually(lambda: venue.calls.count("executions") == 2)  # what happened meanwhile
+    finally:
+        await one.close()
+        await two.close()
