@@ -8,10 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from mts1b_brokers_core.foundation import errors
+from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Permit, Priority
+from mts1b_brokers_core.platform.retry import effects
 
 from .eventlog import Appender
 from .gates import denied
@@ -22,6 +24,8 @@ T = TypeVar("T")
 
 #: Seconds after which to try once more where no connection could be made.
 _AFTER_NO_CONNECTION = 0.25
+#: The most seconds a write, and a look, is waited for; an adapter's own transport gives up earlier.
+WRITE, LOOK = 60.0, 30.0
 
 
 async def allowed(login: Login, operation: str, order: Order) -> Permit | None:
@@ -66,23 +70,36 @@ def check_still_wanted(login: Login, order: Order, ticket: Ticket) -> None:
         raise denied(order, "too_late", why, "submit it again with the same key")
 
 
-async def sent(write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:
+async def sent(clock: Clock, write: Callable[[], Awaitable[PlaceResult]]) -> PlaceResult:
     """Write once and return what came of it, whatever an adapter or its transport raises."""
+    with effects() as done:
+        try:
+            result = await bounded(clock, WRITE, write())
+        except (errors.AuthenticationError, errors.PermissionDenied) as error:
+            result = NotPlaced(error.message)
+        except errors.NotSent as error:
+            result = NotPlaced(error.message, retry_after=_AFTER_NO_CONNECTION)
+        except ConnectionRefusedError as error:
+            result = NotPlaced(f"no connection was made: {error}", retry_after=_AFTER_NO_CONNECTION)
+        # In all other cases bytes may have left: unknown, never "no".
+        except Exception as error:  # noqa: BLE001
+            return Unknown(f"{type(error).__name__}: {error}")
+        else:
+            known = isinstance(result, PlaceResult)
+            return result if known else Unknown(f"the adapter answered with {type(result).__name__}")
+    # What failed is a later request of the same write: the one before it may have placed the order.
+    return Unknown(f"a {done[0]} had gone out before: {result.cause}") if done else result
+
+
+async def bounded(clock: Clock, seconds: float, call: Awaitable[T]) -> T:
+    """Wait for an adapter at most so many seconds. Its own cancelling, which isn't ours, is an error."""
     try:
-        return await write()
-    except (errors.AuthenticationError, errors.PermissionDenied) as error:
-        return NotPlaced(error.message)
-    except errors.NotSent as error:
-        return NotPlaced(error.message, retry_after=_AFTER_NO_CONNECTION)
-    except ConnectionRefusedError as error:
-        return NotPlaced(f"no connection was made: {error}", retry_after=_AFTER_NO_CONNECTION)
+        async with clock.timeout(seconds):
+            return await call
     except asyncio.CancelledError as error:
         if being_cancelled():
             raise
-        return Unknown(f"what waited for the answer was cut off: {error}")
-    # In all other cases bytes may have left: unknown, never "no".
-    except Exception as error:  # noqa: BLE001
-        return Unknown(f"{type(error).__name__}: {error}")
+        raise ConnectionAbortedError(f"what waited for the answer was cut off: {error}") from None
 
 
 def being_cancelled() -> bool:

@@ -77,7 +77,7 @@ class Replacement:
             raise
         ref = OrderRef(record.order.broker_order_id)
         with prioritised(Priority.SUBMIT, prepaid=permit):
-            result = await door.sent(lambda: self._replacing.replace_one(ref, ticket))
+            result = await door.sent(login.clock, lambda: self._replacing.replace_one(ref, ticket))
         failpoint("replace.answered")
         if isinstance(result, Unknown):
             result = await self._read_back(ref, ticket, result.cause)

@@ -186,7 +186,7 @@ class Submission:
         self._login.log.observed(EventKind.REQUEST_SENT, operation="submit", key=claimed.key)
         self._resolver.sent(claimed.key, attempt)
         with prioritised(Priority.SUBMIT, prepaid=permit):
-            result = await door.sent(lambda: self._login.port.place(ticket))
+            result = await door.sent(self._login.clock, lambda: self._login.port.place(ticket))
         failpoint("submit.answered")
         return await self._settle(claimed, ticket, result, within)
 

@@ -37,6 +37,8 @@ MOST_CONNECTIONS = 50
 MOST_BYTES = 64 * 2**20
 #: Methods that change nothing at the venue (RFC 9110 section 9.2.1).
 SAFE = frozenset({"GET", "HEAD"})
+#: Statuses that turn a request away unread, whatever it asks for.
+UNREAD = frozenset({401, 403, 429})
 #: Statuses of a gateway that could not reach the venue's own servers, or finds them busy.
 GATEWAY = frozenset({502, 503, 504})
 #: From how many seconds on our wall clock was set, against one that never steps.
@@ -186,6 +188,7 @@ class VenueTransport(httpx.AsyncHTTPTransport):
         exchange = self._show(request, body) if self._tap is not None else 0
         asked_at = self._clock.now() if self._skew is not None else None
         begun = self._clock.monotonic()
+        reply: Reply | None = None
         sent: list[bool] = []  # no longer empty once a byte may have left
         try:
             async with self._clock.timeout(seconds):
@@ -209,17 +212,18 @@ class VenueTransport(httpx.AsyncHTTPTransport):
                 self._frame("in", "error", exchange, {"error": problem.message}, b"")
             # The cause may quote what went over the wire: its words are in the message already.
             raise problem from None
+        finally:
+            if sent and request.method not in SAFE and (reply is None or reply.status not in UNREAD):
+                took_effect(request.method)
         response.elapsed = timedelta(seconds=self._clock.monotonic() - begun)
         if asked_at is not None:
             self._observe(response, asked_at, begun)
         if self._tap is not None:
             # Decoded: no secret could be found in what is compressed.
-            shown = {"status": str(reply.status), **_shown(response.headers.raw, b"content-encoding")}
+            shown = {"status": str(response.status_code), **_shown(response.headers.raw, b"content-encoding")}
             self._frame("in", "response", exchange, shown, response.content)
         if self._on_reply is not None:
             self._on_reply(response)
-        if request.method not in SAFE and reply.status < 400:
-            took_effect(request.method)
         return response
 
     async def _carry(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -15,14 +16,27 @@ T = TypeVar("T")
 
 LONGEST = 30.0
 
-#: What the running attempt of a `with_retry` function has done that a repeat would do a second time.
+#: What the running scope has done that a repeat would do a second time.
 _done: ContextVar[list[str] | None] = ContextVar("mts1b_attempt_did", default=None)
 
 
 def took_effect(what: str) -> None:
-    """Note that the venue took a request that changes something: the function around it isn't repeated."""
+    """Note that a request that changes something went out: the function around it isn't repeated."""
     if (done := _done.get()) is not None:
         done.append(what)
+
+
+@contextmanager
+def effects() -> Iterator[list[str]]:
+    """Collect what the block does that a repeat would do a second time; a block around it learns it too."""
+    done: list[str] = []
+    token = _done.set(done)
+    try:
+        yield done
+    finally:
+        _done.reset(token)
+        for what in done:
+            took_effect(what)
 
 
 def with_retry(
@@ -32,26 +46,21 @@ def with_retry(
 
     `backoff` is the first wait in seconds; the longest wait doubles with each repeat up to 30 s, and each is
     drawn at random below it, but never shorter than the error's own `retry_after`. A function that had a
-    POST, PUT, PATCH or DELETE accepted by the venue before it failed is not repeated, whatever the error
-    says. Raises the last error.
+    POST, PUT, PATCH or DELETE go out before it failed is not repeated, whatever the error says, unless the
+    venue turned that away unread (401, 403, 429). Raises the last error.
     """
 
     def decorate(call: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
         @wraps(call)
         async def attempt(*args: P.args, **kwargs: P.kwargs) -> T:
             async def once() -> T:
-                done: list[str] = []
-                token = _done.set(done)
-                try:
-                    return await call(*args, **kwargs)
-                except BrokerError as error:
-                    if done:
-                        error.repeat_is_safe = False
-                    raise
-                finally:
-                    _done.reset(token)
-                    for what in done:
-                        took_effect(what)
+                with effects() as done:
+                    try:
+                        return await call(*args, **kwargs)
+                    except BrokerError as error:
+                        if done:
+                            error.repeat_is_safe = False
+                        raise
 
             try:
                 return await once()

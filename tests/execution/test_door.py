@@ -40,8 +40,10 @@ from mts1b_brokers_core.foundation.errors import (
     StateLocked,
 )
 from mts1b_brokers_core.foundation.orders import FeeStatus, Order, Side
-from mts1b_brokers_core.platform.clock import SteppedClock
+from mts1b_brokers_core.platform.clock import RealClock, SteppedClock
+from mts1b_brokers_core.platform.http import http_client
 from mts1b_brokers_core.platform.ratelimit import Priority
+from mts1b_brokers_core.platform.retry import took_effect
 
 ORDER = buy()
 TICKET = Ticket(ORDER, "A1", "t1", 1, Venue.opened)
@@ -91,22 +93,85 @@ def test_the_last_look_refuses_what_is_halted_or_comes_too_late(clock: SteppedCl
         (KeyError("id"), Unknown("KeyError: 'id'")),
         (
             asyncio.CancelledError("closed"),
-            Unknown("what waited for the answer was cut off: closed"),
+            Unknown("ConnectionAbortedError: what waited for the answer was cut off: closed"),
         ),
     ],
     ids=lambda value: type(value).__name__,
 )
-async def test_what_a_write_raises_has_its_meaning(error: BaseException, result: PlaceResult) -> None:
-    assert await door.sent(raising(error)) == result
+async def test_what_a_write_raises_has_its_meaning(
+    clock: SteppedClock, error: BaseException, result: PlaceResult
+) -> None:
+    assert await door.sent(clock, raising(error)) == result
 
 
-async def test_what_a_write_answers_is_handed_on_and_its_own_cancelling_passes() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [AuthenticationError("401"), PermissionDenied("403"), NotSent("no"), ConnectionRefusedError("no")],
+)
+async def test_no_follow_up_that_fails_proves_that_what_went_out_before_it_did_nothing(
+    clock: SteppedClock, error: Exception
+) -> None:
+    async def write() -> PlaceResult:
+        took_effect("POST")
+        raise error
+
+    result = await door.sent(clock, write)
+    assert isinstance(result, Unknown)
+    assert result.cause.startswith("a POST had gone out before: ")
+
+
+@pytest.mark.parametrize(("status", "proven"), [(201, False), (409, False), (500, False), (401, True)])
+async def test_over_the_wire_only_a_post_turned_away_unread_proves_that_nothing_was_placed(
+    status: int, proven: bool
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        server.close()
+        writer.write(b"HTTP/1.1 %d X\r\nConnection: close\r\nContent-Length: 0\r\n\r\n" % status)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, http_client("x", base_url=base, retries=0) as client:
+
+        async def write() -> PlaceResult:
+            await client.post("/orders", content=b"")
+            await client.get("/orders/1")
+            raise AssertionError
+
+        assert isinstance(await door.sent(RealClock(), write), NotPlaced if proven else Unknown)
+        # The same request alone, to nobody, never left.
+        assert isinstance(await door.sent(RealClock(), write), NotPlaced)
+
+
+async def test_a_write_that_never_answers_is_unknown_after_a_minute(clock: SteppedClock) -> None:
+    async def write() -> PlaceResult:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    task = asyncio.create_task(door.sent(clock, write))
+    await clock.advance(59)
+    assert not task.done()
+    await clock.advance(1)
+    assert isinstance(await task, Unknown)
+
+
+async def test_a_write_that_answers_with_nothing_known_is_unknown(clock: SteppedClock) -> None:
+    async def write() -> PlaceResult:
+        return None  # type: ignore[return-value]
+
+    assert await door.sent(clock, write) == Unknown("the adapter answered with NoneType")
+
+
+async def test_what_a_write_answers_is_handed_on_and_its_own_cancelling_passes(
+    clock: SteppedClock,
+) -> None:
     ack = Ack(OrderRef("V1"))
 
     async def answers() -> PlaceResult:
         return ack
 
-    assert await door.sent(answers) is ack
+    assert await door.sent(clock, answers) is ack
     assert not door.being_cancelled()
     never = asyncio.Event()
 
@@ -114,7 +179,7 @@ async def test_what_a_write_answers_is_handed_on_and_its_own_cancelling_passes()
         await never.wait()
         return ack
 
-    task = asyncio.create_task(door.sent(waits))
+    task = asyncio.create_task(door.sent(clock, waits))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
