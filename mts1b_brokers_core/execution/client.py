@@ -23,7 +23,7 @@ from mts1b_brokers_core.platform.ratelimit import Limiter, Priority
 from mts1b_brokers_core.platform.recorder import Recorder
 from mts1b_brokers_core.platform.skew import ClockSkew
 
-from . import journal
+from . import door, journal
 from .adapter import VenueAdapter
 from .cancellation import Cancellation
 from .eventlog import EventLog
@@ -75,6 +75,7 @@ class VenueClient(VenueAdapter):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writes: set[asyncio.Task[Any]] = set()
         self._background: set[asyncio.Task[Any]] = set()
+        self._closing: asyncio.Task[None] | None = None
         self._account: Account | None = None
         self._connected = False
         self._started_at: datetime = self.clock.now()
@@ -142,7 +143,8 @@ class VenueClient(VenueAdapter):
 
         Raises `OrderNotFound`, `OutcomeUnknown`, or `VenueError` where the venue refuses.
         """
-        with self.operation("cancel", failed=True):  # what else failed keeps no cancel back
+        # What else failed keeps no cancel back.
+        with self.operation("cancel", failed=True), self.unless_closed():
             return await self._cancellation.cancel(order_id)
 
     @final
@@ -319,18 +321,26 @@ class VenueClient(VenueAdapter):
         """Finish the writes under way (at most `close_timeout` seconds), stop, and close the journal.
 
         What is not answered by then stays in the journal as unknown and is asked about at the next start.
+        As long again the adapter may take to disconnect. Whoever stops waiting for it doesn't stop it, and
+        who closes again waits for the same end.
         """
-        if self._state in ("closed", "new"):
+        if self._closing is None:
+            if self._state in ("closed", "new"):
+                self._state = "closed"
+                return
             self._state = "closed"
-            return
-        self._state = "closed"
-        if self._writes:
-            try:
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name=f"{self.name}: close")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        try:
+            if self._writes:
                 async with self.clock.timeout(self.settings.close_timeout):
                     await asyncio.wait(set(self._writes))
-            except TimeoutError:
-                _log.warning("%s: closing with %d writes unanswered", self.name, len(self._writes))
-        await self._tear_down()
+        except TimeoutError:
+            _log.warning("%s: closing with %d writes unanswered", self.name, len(self._writes))
+        finally:
+            await self._tear_down()
 
     async def _open(self) -> None:
         self._journal.store.open()
@@ -349,7 +359,7 @@ class VenueClient(VenueAdapter):
             _log.warning("%s trades live without any gate; see gates in the settings", self.name)
         self._state = "open"
         if self._leader.leads:
-            await self._take_in()
+            await self._take_in(opening=True)
         if self._journal.store.durable and self.profile.login == "shared":
             self._run(self._follow(), "follower")
 
@@ -362,16 +372,25 @@ class VenueClient(VenueAdapter):
                 raise
         return self._leader.leads
 
-    async def _take_in(self) -> None:
-        """Take in what the venue says; only the process that owns the login does."""
+    async def _take_in(self, *, opening: bool = False) -> None:
+        """Take in what the venue says; only the process that owns the login does.
+
+        Whoever opens is told where the venue can't be read. One that takes over reads until it can.
+        """
         self._run(self._intake.read(), "reader")
-        await self._intake.settle_the_past()
+        if opening:
+            await self._intake.settle_the_past()
         if self.profile.fill_source != "poll":
             self._run(self._intake.pump(), "frames")
             self._run(self._intake.merge(), "merging")
         if not self.connection.in_process:
             self._run(self._intake.reconcile(), "reconciliation")
             self._run(self._intake.watch(), "late orders")
+        if not opening:
+            try:
+                await self._intake.settle_the_past()
+            except (OSError, TimeoutError, errors.VenueError):
+                self._intake.want_everything()
 
     async def _follow(self) -> None:
         """See what other processes write, and own the login once nobody else does."""
@@ -383,7 +402,11 @@ class VenueClient(VenueAdapter):
                 self._event_log.look_again()
             turn += 1
             if not self._leader.leads and turn % _LEAD_EVERY == 0 and self._lead():
-                await self._take_in()
+                try:
+                    await self._take_in()
+                except BaseException:
+                    self._leader.end()  # another process may manage
+                    raise
 
     def _assemble(self, scope: str, account_id: str) -> None:
         quotes = self.get_quote if isinstance(self, SupportsQuotes) else None
@@ -449,13 +472,15 @@ class VenueClient(VenueAdapter):
     def _ended(self, task: asyncio.Task[None], name: str) -> None:
         self._background.discard(task)
         error = None if task.cancelled() else task.exception()
-        if error is None or self._state != "open":
+        if self._state != "open" or (error is None and not task.cancelled()):
             return
         self._state = "failed"
-        failure = errors.BrokerFailed(f"{name} ended: {error}", broker=self.name, operation="background")
+        # While nobody closes, a cancellation is as much an end as a crash: nothing takes its place.
+        why = f"{name} was cancelled." if error is None else f"{name} ended: {error}"
+        failure = errors.BrokerFailed(why, broker=self.name, operation="background")
         failure.__cause__ = error
         _log.error("%s", failure, exc_info=error)
-        self._event_log.observed(EventKind.FAILED, str(error))
+        self._event_log.observed(EventKind.FAILED, why if error is None else str(error))
         self._event_log.fail(failure)
 
     async def _tear_down(self) -> None:
@@ -463,11 +488,14 @@ class VenueClient(VenueAdapter):
         tasks = [*self._background, *self._writes]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
         try:
-            if self._connected:
-                await self.disconnect()
+            async with self.clock.timeout(self.settings.close_timeout):
+                if tasks:
+                    await asyncio.wait(tasks)
+                if self._connected:
+                    await self.disconnect()
+        except TimeoutError:
+            _log.warning("%s: disconnecting did not end in time and was cut off", self.name)
         finally:
             self._event_log.close()
             self._leader.end()
@@ -498,6 +526,19 @@ class VenueClient(VenueAdapter):
             error.located(broker=self.name, operation=operation)
             raise
 
+    @contextlib.contextmanager
+    def unless_closed(self) -> Iterator[None]:
+        """Raise `OutcomeUnknown` where a write is cut off because the broker closes, not its caller."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._state != "closed" or door.being_cancelled():
+                raise
+            raise errors.OutcomeUnknown(
+                "the broker was closed before the venue answered.",
+                next_step="open it again with the same journal and read the order",
+            ) from None
+
     def __repr__(self) -> str:
         account = self._account.account_id if self._account else "not opened"
         where = self._journal.store.path or "memory"
@@ -527,7 +568,7 @@ class ReplacingClient:
         Raises like `submit`; `OrderNotFound` for an id that was not placed here.
         """
         assert isinstance(self, VenueClient)
-        with self.operation("replace"):
+        with self.operation("replace"), self.unless_closed():
             assert self._replacement is not None
             work = self._replacement.replace(order_id, changes, idempotency_key)
             return await asyncio.shield(self._write(work))

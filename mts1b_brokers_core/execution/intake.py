@@ -12,8 +12,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mts1b_brokers_core.foundation import errors
 from mts1b_brokers_core.foundation.events import EventKind
-from mts1b_brokers_core.foundation.orders import OrderStatus
-from mts1b_brokers_core.foundation.orders import Order
+from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
@@ -293,6 +292,10 @@ class Intake:
         self._everything = self._everything or everything
         if self._refs or self._everything:
             self._wanted.set()
+
+    def want_everything(self) -> None:
+        """Let `read` catch up, as often as it takes."""
+        self._want((), everything=True)
 
     async def read(self) -> None:
         """Read what the stream gave reason to, until the broker closes; the stream goes on meanwhile."""

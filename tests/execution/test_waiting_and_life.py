@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from scripted import MANIFEST, REJECTED, Scripted, Venue, answers, buy, fails, settle
+from scripted import MANIFEST, REJECTED, Replaceable, Scripted, Venue, answers, buy, fails, settle, waits
 
 from mts1b_brokers_core.execution.client import VenueClient
-from mts1b_brokers_core.execution.port import Absent, Coverage, Inconclusive
+from mts1b_brokers_core.execution.port import Absent, CancelResult, Coverage, Inconclusive, OrderRef
 from mts1b_brokers_core.foundation.errors import (
     AccountNotChosen,
     BrokerClosed,
+    BrokerFailed,
     ConfigurationError,
     EnvironmentNotChosen,
     OrderError,
@@ -24,7 +28,7 @@ from mts1b_brokers_core.foundation.errors import (
     VenueUnavailable,
     WaitTimeout,
 )
-from mts1b_brokers_core.foundation.orders import OrderStatus
+from mts1b_brokers_core.foundation.orders import OrderChanges, OrderStatus
 from mts1b_brokers_core.foundation.plugin import Services
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import SteppedClock
@@ -269,3 +273,121 @@ async def test_owners_that_died_are_told_from_those_alive(venue: Venue, file: Pa
             name = other._owner.name
         assert one._owner.is_dead(name)
         assert sorted(path.name for path in owners.iterdir()) == [f"{one._owner.name}.lock"]
+
+
+# --- ends ----------------------------------------------------------------------------------------
+
+
+async def test_a_background_task_that_is_cancelled_is_a_failure(venue: Venue) -> None:
+    async with venue.client(kind=Cutting) as broker:
+        fills = broker.stream_fills()
+        waiting = asyncio.ensure_future(anext(fills))
+        venue.crash(_Cut())
+        with pytest.raises(BrokerFailed, match="frames was cancelled"):
+            await waiting
+        with pytest.raises(BrokerFailed):
+            await broker.submit(buy())
+
+
+class _Cut(Exception):
+    """What the adapter turns into a cancellation."""
+
+
+class Cutting(Scripted):
+    """An adapter whose stream lets a cancellation out, as some libraries do, and that is slow to end."""
+
+    gate: asyncio.Event | None = None
+
+    async def frames(self) -> AsyncIterator[Any]:
+        try:
+            async for frame in super().frames():
+                yield frame
+        except _Cut:
+            raise asyncio.CancelledError from None
+
+    async def disconnect(self) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        await super().disconnect()
+
+
+@pytest.mark.parametrize("change", [False, True])
+async def test_closing_tells_whoever_waits_that_the_outcome_is_unknown(
+    venue: Venue, clock: SteppedClock, change: bool
+) -> None:
+    never = asyncio.Event()
+    venue.profile = replace(venue.profile, replace="same_id")
+
+    class Stuck(Replaceable):
+        async def cancel_one(self, ref: OrderRef) -> CancelResult:
+            await never.wait()
+            return await super().cancel_one(ref)
+
+    broker = venue.client(kind=Stuck)
+    async with broker:
+        placed = await broker.submit(buy())
+        venue.replace_next.append(waits(never))
+        work = broker.replace(placed.order_id, OrderChanges(limit_price="99")) if change else None  # type: ignore[attr-defined]
+        asked = asyncio.ensure_future(work or broker.cancel(placed.order_id))
+        await settle()
+        closing = asyncio.create_task(broker.close())
+        await settle()
+        await clock.advance(broker.settings.close_timeout)
+        await closing
+    with pytest.raises(OutcomeUnknown, match="closed before the venue answered") as caught:
+        await asked
+    assert caught.value.operation == ("replace" if change else "cancel")
+
+
+async def test_a_disconnect_that_hangs_is_cut_off(venue: Venue, clock: SteppedClock, file: Path) -> None:
+    broker = venue.client(file, kind=Cutting)
+    assert isinstance(broker, Cutting)
+    broker.gate = asyncio.Event()
+    await broker.__aenter__()
+    closing = asyncio.create_task(broker.close())
+    await settle()
+    assert not closing.done()
+    await clock.advance(broker.settings.close_timeout)
+    await closing
+    async with venue.client(file) as again:
+        assert again._leader.leads
+
+
+async def test_a_close_that_is_given_up_goes_on(venue: Venue, file: Path) -> None:
+    broker = venue.client(file, kind=Cutting)
+    assert isinstance(broker, Cutting)
+    broker.gate = asyncio.Event()
+    await broker.__aenter__()
+    closing = asyncio.create_task(broker.close())
+    await settle()
+    closing.cancel()
+    await asyncio.wait([closing])
+    second = asyncio.create_task(broker.close())
+    await settle()
+    assert not second.done()
+    broker.gate.set()
+    await second
+    assert venue.calls.count("disconnect") == 1
+    async with venue.client(file) as again:
+        assert again._leader.leads
+
+
+async def test_whoever_takes_over_in_an_outage_reads_when_it_is_over(
+    venue: Venue, clock: SteppedClock, file: Path
+) -> None:
+    leader = venue.client(file)
+    await leader.__aenter__()
+    placed = await leader.submit(buy())
+    async with venue.client(file) as follower:
+        assert leader._leader.leads
+        await leader.close()
+        venue.read_next.extend(OSError("the network is down") for _ in range(8))
+        venue.fill("V1", "1", push=False)
+        for _ in range(80):
+            await clock.advance(0.1)
+            await settle(10)
+        assert follower._leader.leads
+        for _ in range(80):
+            await clock.advance(1)
+            await settle(10)
+        assert (await follower.wait_for(placed.order_id)).status is OrderStatus.FILLED
