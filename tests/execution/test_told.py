@@ -39,6 +39,7 @@ from mts1b_brokers_core.execution.port import (
     Found,
     Inconclusive,
     Link,
+    Listing,
     NoSuch,
     NotPlaced,
     OrderRef,
@@ -49,6 +50,7 @@ from mts1b_brokers_core.execution.port import (
     Unknown,
     Unreadable,
 )
+from mts1b_brokers_core.execution.reads import ReadsInstruments
 from mts1b_brokers_core.execution.rows import paged
 from mts1b_brokers_core.foundation.capabilities import Capabilities, parse_capabilities
 from mts1b_brokers_core.foundation.errors import (
@@ -68,7 +70,9 @@ from mts1b_brokers_core.foundation.errors import (
     VenueError,
 )
 from mts1b_brokers_core.foundation.events import BrokerEvent, EventKind
+from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.foundation.orders import Order, OrderChanges, OrderStatus
+from mts1b_brokers_core.foundation.plugin import Services
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import SteppedClock
 from mts1b_brokers_core.platform.ratelimit import Limit
@@ -670,3 +674,18 @@ async def test_what_one_writes_the_other_reads_and_takes_over(clock: SteppedCloc
     finally:
         await one.close()
         await two.close()
+
+
+async def test_what_is_asked_for_is_handed_to_the_venue(venue: Venue) -> None:
+    asked: list[str | None] = []
+
+    class Asking(ReadsInstruments, Scripted):
+        async def instruments(self, query: str | None) -> Listing[Instrument]:
+            asked.append(query)
+            return await super().instruments(query)
+
+    async with Asking(venue, BrokerSettings(), Services("told", "simulator", venue.clock)) as broker:
+        assert [row.symbol for row in await broker.get_instruments("btc")] == ["BTC-USD"]
+        assert await broker.get_instruments("eth") == []
+        assert [row.symbol for row in await broker.get_instruments()] == ["BTC-USD"]
+    assert asked == ["btc", "eth", None]
