@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 #: How much of a venue's own words an error quotes.
 WORDS = 300
+_WEEK = 7 * 86400.0
 
 
 def http_client(
@@ -167,12 +168,16 @@ def raise_for(response: httpx.Response) -> None:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the Retry-After header in seconds, or None; a date is taken relative to the reply's own Date."""
+    """Return the Retry-After header in seconds, or None; a date is taken relative to the reply's own Date.
+
+    What is more than a week ahead is no time to wait, and None as well.
+    """
     text = response.headers.get("retry-after", "").strip()
     try:
-        return max(0.0, float(text)) if text[:1].isdigit() else _seconds_until(text, response.headers["date"])
+        wait = float(text) if text[:1].isdigit() else _seconds_until(text, response.headers["date"])
     except (ValueError, KeyError):
         return None
+    return max(0.0, wait) if wait <= _WEEK else None
 
 
 def _seconds_until(then: str, now: str) -> float:

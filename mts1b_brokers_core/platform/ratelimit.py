@@ -32,6 +32,10 @@ _ROUNDING = 1e-9
 _UNDER_WAY = 0.5
 #: The shortest wait, in seconds: clocks count nanoseconds, and a wait they round to nothing is no wait.
 _SHORTEST = 1e-6
+#: The longest penalty, in seconds: one that lasts is told again by the next refusal.
+LONGEST_PENALTY = 300.0
+#: How long a penalty holds cancels back, in seconds: an order that can't be taken back costs more than one.
+_CANCELS_HELD = 1.0
 
 Cost = Mapping[str, float]
 
@@ -70,10 +74,19 @@ class Limit:
             )
 
 
+#: Until when nothing passes: cancels, and the rest.
+_Shut = tuple[float, float]
+_OPEN: _Shut = (-inf, -inf)
+
+
+def _longer(shut: _Shut, now: float, seconds: float) -> _Shut:
+    return max(shut[0], now + min(seconds, _CANCELS_HELD)), max(shut[1], now + seconds)
+
+
 class _Level:
     """How full one limit is."""
 
-    __slots__ = ("at", "cancels", "capacity", "common", "level", "limit", "rate", "shut_until", "slack")
+    __slots__ = ("at", "cancels", "capacity", "common", "level", "limit", "rate", "shut", "slack")
 
     def __init__(self, limit: Limit, capacity: float, now: float) -> None:
         self.limit = limit
@@ -81,7 +94,7 @@ class _Level:
         #: The part of the level that used the reserve; a bucket fills the reserve again by itself.
         self.cancels = 0.0
         self.at = now
-        self.shut_until = -inf
+        self.shut = _OPEN
         self.resize(capacity)
 
     def resize(self, capacity: float) -> None:
@@ -100,7 +113,7 @@ class _Level:
             if cost > self.capacity:
                 return inf
         wait = self.drained(excess, now) if excess > self.slack else 0.0
-        return wait if now >= self.shut_until else max(wait, self.shut_until - now)
+        return wait if now >= self.shut[1] else max(wait, self.shut[priority > 0] - now)
 
     def refresh(self, now: float) -> None:
         """Forget what time has freed."""
@@ -270,8 +283,8 @@ class Limiter:
         self._now = clock.monotonic
         self._address = address
         self._on_wait = on_wait
-        self._shut_until = -inf
-        self._penalties: dict[str, float] = {}
+        self._shut = _OPEN
+        self._penalties: dict[str, _Shut] = {}
         #: The limits that have one counter, whoever asks.
         self._fixed = {
             limit.name: self._level(limit.name, "", "", clock.monotonic())
@@ -302,7 +315,7 @@ class Limiter:
             priority = Priority.OTHER
         now = self._now()
         needs: list[tuple[_Level, float]] = []
-        free = not self._queues and now >= self._shut_until
+        free = not self._queues and now >= self._shut[priority > 0]
         for name, weight in cost.items():
             if weight > 0:
                 level = self._fixed.get(name) or self._level(name, account, symbol, now)
@@ -361,14 +374,20 @@ class Limiter:
         self._serve()
 
     def penalise(self, seconds: float, name: str | None = None) -> None:
-        """Let nothing that counts for the limit pass for so many seconds, cancels included; None: nothing."""
-        until = self._now() + seconds
-        if name is None:
-            self._shut_until = max(self._shut_until, until)
+        """Let nothing that counts for the limit pass for so many seconds; None: nothing at all.
+
+        Cancels wait for one second at most. More than `LONGEST_PENALTY` is cut to that; what is no time is
+        left out.
+        """
+        if not 0 < seconds < inf:
             return
-        self._penalties[self._limit(name).name] = until
-        for level in self._known(name, None, None, until - seconds):
-            level.shut_until = max(level.shut_until, until)
+        now, seconds = self._now(), min(seconds, LONGEST_PENALTY)
+        if name is None:
+            self._shut = _longer(self._shut, now, seconds)
+            return
+        self._penalties[name] = _longer(self._penalties.get(self._limit(name).name, _OPEN), now, seconds)
+        for level in self._known(name, None, None, now):
+            level.shut = _longer(level.shut, now, seconds)
 
     def _known(self, name: str, account: str | None, symbol: str | None, now: float) -> list[_Level]:
         if account is None and symbol is None and self._limit(name).scope in ("account", "symbol"):
@@ -403,7 +422,7 @@ class Limiter:
     def _new(self, limit: Limit, now: float) -> _Level:
         kind = _Log if limit.kind in ("fixed_window", "sliding_log") else _Level
         made = kind(limit, self._capacities[limit.name], now)
-        made.shut_until = self._penalties.get(limit.name, -inf)
+        made.shut = self._penalties.get(limit.name, _OPEN)
         return made
 
     def _take(self, needs: Sequence[tuple[_Level, float]], priority: Priority, now: float) -> Permit:
@@ -416,10 +435,7 @@ class Limiter:
         if not self._queues:
             return
         now = self._now()
-        soonest = self._shut_until - now
-        if soonest <= 0:
-            soonest = self._pass(now)
-        self._arm(now, soonest)
+        self._arm(now, self._pass(now))
 
     def _pass(self, now: float) -> float:
         """Let pass whoever can, and return the seconds until somebody else may."""
@@ -444,7 +460,7 @@ class Limiter:
 
     def _blocked(self, waiter: _Waiter, kept: set[_Level], now: float) -> float | None:
         """Return how long the waiter must wait for sure, or None where it may pass now (or has failed)."""
-        wait = 0.0
+        wait = max(0.0, self._shut[waiter.priority > 0] - now)
         behind = False
         for level, weight in waiter.needs:
             delay = level.delay(weight, waiter.priority, now)

@@ -28,7 +28,14 @@ from mts1b_brokers_core.foundation.errors import (
     VenueUnavailable,
 )
 from mts1b_brokers_core.platform.clock import SteppedClock
-from mts1b_brokers_core.platform.http import decode_json, http_client, raise_for, raw_request, send_raw
+from mts1b_brokers_core.platform.http import (
+    decode_json,
+    http_client,
+    raise_for,
+    raw_request,
+    retry_after,
+    send_raw,
+)
 from mts1b_brokers_core.platform.ratelimit import Limit, Limiter
 from mts1b_brokers_core.platform.recorder import Frame
 from mts1b_brokers_core.platform.skew import ClockSkew
@@ -295,6 +302,11 @@ def test_a_status_is_an_error_of_its_kind(code: int, error: type[VenueError]) ->
         assert secret not in text
     if isinstance(raised.value, RateLimited):
         assert raised.value.retry_after == 7
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "700000", "nan"])
+def test_a_retry_after_that_is_no_time_is_none(text):
+    assert retry_after(httpx.Response(429, headers={"Retry-After": text})) is None
 
 
 def test_a_good_status_raises_nothing() -> None:

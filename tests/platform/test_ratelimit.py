@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 
 from mts1b_brokers_core.foundation.errors import ConfigurationError
 from mts1b_brokers_core.platform.clock import RealClock, SteppedClock
-from mts1b_brokers_core.platform.ratelimit import Limit, Limiter, Permit, Priority, prioritised
+from mts1b_brokers_core.platform.ratelimit import (
+    LONGEST_PENALTY,
+    Limit,
+    Limiter,
+    Permit,
+    Priority,
+    prioritised,
+)
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 KINDS: tuple[Any, ...] = ("token_bucket", "fixed_window", "sliding_log", "decaying")
@@ -413,7 +421,7 @@ async def test_a_larger_capacity_that_the_venue_announces_is_used() -> None:
     await limiter.acquire({"pair": 125}, symbol="ETH-USD")
 
 
-async def test_nothing_passes_a_penalty_and_cancels_go_first_after_it() -> None:
+async def test_nothing_passes_a_penalty_but_cancels_after_a_second() -> None:
     clock = SteppedClock(NOON)
     limits = [Limit("orders", "token_bucket", 5, 1.0), Limit("reads", "token_bucket", 5, 1.0)]
     limiter = Limiter(limits, clock)
@@ -429,7 +437,7 @@ async def test_nothing_passes_a_penalty_and_cancels_go_first_after_it() -> None:
     tasks.append(asyncio.create_task(asks("cancel", "orders", Priority.CANCEL)))
     tasks.append(asyncio.create_task(asks("read", "reads", Priority.OTHER)))
     await clock.advance(5)
-    assert order == [("read", 0.0), ("cancel", 3.0), ("submit", 3.0)]
+    assert order == [("read", 0.0), ("cancel", 1.0), ("submit", 3.0)]
     limiter.penalise(2)
     tasks.append(asyncio.create_task(asks("read", "reads", Priority.OTHER)))
     free = asyncio.create_task(limiter.acquire({}))
@@ -438,6 +446,37 @@ async def test_nothing_passes_a_penalty_and_cancels_go_first_after_it() -> None:
     await clock.advance(0.1)
     assert order[3] == ("read", 7.0)
     assert free.done()
+
+
+async def test_a_cancel_passes_a_long_penalty_that_others_wait_for() -> None:
+    clock = SteppedClock(NOON)
+    told: list[tuple[str, float, Priority]] = []
+    limiter = Limiter(
+        [Limit("orders", "token_bucket", 5, 1.0)], clock, on_wait=lambda *what: told.append(what)
+    )
+    limiter.penalise(1e9)
+    limiter.penalise(0.25)  # a shorter one takes nothing off a longer one
+    submit = asyncio.create_task(limiter.acquire({"orders": 1}, priority=Priority.SUBMIT))
+    cancel = asyncio.create_task(limiter.acquire({"orders": 1}, priority=Priority.CANCEL))
+    await clock.advance(0.9)
+    assert not cancel.done()
+    await clock.advance(0.1)
+    assert (cancel.done(), submit.done()) == (True, False)
+    ((_, waited, priority),) = told
+    assert (round(waited, 6), priority) == (1.0, Priority.CANCEL)
+    await limiter.acquire({"orders": 1}, priority=Priority.CANCEL)
+    await clock.advance(LONGEST_PENALTY - 1.5)
+    assert not submit.done()
+    await clock.advance(0.5)
+    assert submit.done()
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan, 0.0, -5.0])
+async def test_a_penalty_that_is_no_time_is_none(seconds: float) -> None:
+    limiter = Limiter([Limit("orders", "token_bucket", 5, 1.0)], SteppedClock(NOON))
+    limiter.penalise(seconds)
+    limiter.penalise(seconds, "orders")
+    await limiter.acquire({"orders": 1})
 
 
 async def test_a_penalty_holds_for_symbols_not_asked_for_before() -> None:
