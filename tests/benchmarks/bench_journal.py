@@ -77,7 +77,7 @@ async def growth(folder: Path, total: int) -> bool:
             figures.append((done, each, resident()))
             print(f"{done:10,} orders  {each:8.0f} us each  {resident():8.0f} MB resident", flush=True)
     begin = time.perf_counter()
-    async with FastBroker(state_path=path) as broker:
+    async with FastBroker(state_path=path, first=total) as broker:
         opened = time.perf_counter() - begin
         await broker.submit(order())
     print(f"opening it again        {opened:8.2f} s, {path.stat().st_size / 1e6:.0f} MB, all orders working")

@@ -70,15 +70,18 @@ def exact(raw: Any) -> Decimal:
 
 
 class FastBroker(VenueClient):
-    """The adapter; `round` is part of every fill's id, so that the same frames can come again."""
+    """The adapter; `round` is part of every fill's id, so that the same frames can come again.
+
+    `first` is the number of its first order: a journal that is opened again knows those before.
+    """
 
     profile = port.VenueProfile("bench", port.TokenRule("forever", dedupes=True))
 
-    def __init__(self, url: str = "", clock: Clock | None = None, **settings: Any) -> None:
+    def __init__(self, url: str = "", clock: Clock | None = None, *, first: int = 0, **settings: Any) -> None:
         if not url:
             self.profile = replace(self.profile, fill_source="poll")
         super().__init__(BrokerSettings(**settings), Services("bench", "simulator", clock))
-        self.url, self.round, self.ids = url, 0, itertools.count()
+        self.url, self.round, self.ids = url, 0, itertools.count(first)
 
     @classmethod
     def read_capabilities(cls) -> Capabilities:
