@@ -83,7 +83,8 @@ class Desk:
         key = order.idempotency_key
         row = Record(key, "m", "A1", State.SENDING, order.evolve(broker_order_ids=(), broker_order_id=None))
         assert journal.claim(self.connection, row, Ticket(row.order, "A1", f"t-{key}", 1, Venue.opened), "me")
-        journal.put(self.connection, row, replace(row, state=state, order=order), 1)
+        refused: dict[str, Any] = {"reason": "odd", "words": "no"} if state is State.REJECTED else {}
+        journal.put(self.connection, row, replace(row, state=state, order=order, **refused), 1)
 
     def see(
         self, *items: Execution | OrderView | FeeAmendment, release: bool = False, **more: Any
@@ -209,10 +210,12 @@ def test_an_order_of_which_nothing_was_known_is_confirmed_by_a_fill(empty: Desk)
 @pytest.mark.parametrize("state", [State.NOT_PLACED, State.REJECTED])
 def test_what_was_taken_for_absent_or_refused_is_late(empty: Desk, state: State) -> None:
     status = OrderStatus.REJECTED if state is State.REJECTED else None
-    empty.place(TEN.evolve(status=status, reason="odd", broker_order_id=None, broker_order_ids=()), state)
+    gone = TEN.evolve(status=status, reason="odd", raw_status="NO", broker_order_id=None, broker_order_ids=())
+    empty.place(gone, state)
     empty.see(trade("E1", ref=OrderRef("V1", "t-k1")))
     assert (empty.record.state, empty.order.status) == (State.CONFIRMED, OrderStatus.PARTIALLY_FILLED)
-    assert [empty.record.reason, empty.order.filled_quantity] == [None, 1]
+    assert [empty.record.reason, empty.record.words, empty.order.filled_quantity] == [None, None, 1]
+    assert empty.order.raw_status is None
     late = empty.events[0]
     assert (late.kind, late.order_id) == (EventKind.LATE, "mine")
     assert late.message == "an order that was taken for absent or refused is at the venue"
@@ -547,3 +550,103 @@ def test_where_only_views_tell_fees_one_is_read_before_an_order_settles(desk: De
     assert not desk.order.settled
     desk.see(view(OrderStatus.FILLED, cumulative_quantity="10", cumulative_fees=usd("0.4")))
     assert (desk.order.settled, desk.order.fees) == (True, usd("0.4"))
+
+
+# --- what is less usual --------------------------------------------------------------------------
+
+
+def test_a_view_by_token_alone_is_cut_and_paid_under_the_orders_id(desk: Desk) -> None:
+    desk.profile = replace(CUMULATIVE, fee_timing="order_level")
+    named: dict[str, Any] = {"ref": OrderRef(None, "t-k1"), "terms": Terms()}
+    desk.see(replace(counted("2", "100", 1), **named))
+    assert amounts(desk.fills()) == [("V1:0-2", Decimal(2), Decimal(100))]
+    desk.see(replace(counted("2", "100", 2, cumulative_fees=usd("0.2")), **named))
+    assert desk.fills()[0].fees == usd("0.2")
+    nobody = replace(counted("2", "100", 3), ref=OrderRef(None, "t-nobody"))
+    assert desk.see(nobody).fills == []
+
+
+def test_a_cut_is_of_the_orders_own_symbol_and_side_where_a_view_shows_none(empty: Desk) -> None:
+    empty.profile = CUMULATIVE
+    empty.place(TEN.evolve(side=Side.SELL))
+    empty.see(replace(counted("2", "100"), terms=Terms()))
+    theirs = counted("2", "100", by="X1")
+    empty.see(replace(theirs, terms=replace(TERMS, side=Side.SELL)))
+    for name in ("V1", "X1"):
+        (fill,) = empty.fills(name)
+        assert (fill.symbol, fill.side) == ("BTC-USD", Side.SELL)
+
+
+def test_part_of_a_unit_is_cut_as_well(desk: Desk) -> None:
+    desk.profile = CUMULATIVE
+    desk.see(counted("0.5", "100", 1), counted("0.75", "100", 1))
+    assert [fill.quantity for fill in desk.fills()] == [Decimal("0.5"), Decimal("0.25")]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "price"),
+    [
+        (("9", "100"), ("10", "90"), "90"),  # its own would be nothing
+        (("1", "0.5"), ("2", "0.75"), "1"),
+        (("1", "-2"), ("2", "-3"), "-4"),
+    ],
+)
+def test_a_cut_has_a_price_of_its_own_where_that_makes_sense(
+    desk: Desk, first: tuple[str, str], second: tuple[str, str], price: str
+) -> None:
+    desk.profile = CUMULATIVE
+    desk.see(counted(*first, 1), counted(*second, 2))
+    assert desk.fills()[1].price == Decimal(price)
+
+
+def test_no_fee_is_nothing_where_the_venue_tells_them_with_the_fill(desk: Desk) -> None:
+    desk.profile = CUMULATIVE
+    desk.see(counted("2", "100", cumulative_fees=usd("0")))
+    assert desk.fills()[0].fees == usd("0")
+
+
+def test_a_fee_that_came_before_its_cut_is_taken_out(desk: Desk) -> None:
+    desk.profile = replace(CUMULATIVE, fee_timing="seconds")
+    desk.see(FeeAmendment("V1:0-2", usd("0.3"), FeeStatus.FINAL))
+    desk.see(counted("2", "100"))
+    assert (desk.fills()[0].fees, desk.order.fees) == (usd("0.3"), usd("0.3"))
+
+
+CHAIN = TEN.evolve(broker_order_id="V2", broker_order_ids=("V1", "V2"))
+
+
+def test_each_id_of_a_chain_pays_for_itself(empty: Desk) -> None:
+    empty.profile = CUMULATIVE
+    empty.place(CHAIN)
+    empty.see(counted("2", "100", 1, cumulative_fees=usd("0.2")))
+    empty.see(counted("1", "100", 2, by="V2", cumulative_fees=usd("0.1")))
+    empty.see(counted("2", "100", 3, by="V2", cumulative_fees=usd("0.15")))
+    assert [fill.fees for fill in empty.fills("V2")] == [usd("0.1"), usd("0.05")]
+    assert [empty.order.filled_quantity, empty.order.fees] == [4, usd("0.35")]
+
+
+def test_a_count_of_a_chains_id_from_before_its_bust_is_not_believed(empty: Desk) -> None:
+    empty.profile = CUMULATIVE
+    empty.place(CHAIN)
+    empty.see(counted("3", "100", 1, by="V2"), counted("1", "100", 9, by="V2"))
+    assert empty.order.filled_quantity == 1
+    empty.see(counted("3", None, 8, by="V2"))
+    assert empty.order.filled_quantity == 1
+    empty.see(counted("3", None, 9, by="V2"))
+    assert empty.order.filled_quantity == 3
+
+
+def test_a_trade_alone_outdates_no_count_of_a_chains_id(empty: Desk) -> None:
+    empty.profile = CUMULATIVE
+    empty.place(CHAIN)
+    empty.see(counted("1", "100", 9, by="V2"))
+    empty.see(counted("3", None, 8, by="V2"))
+    assert empty.order.filled_quantity == 3
+
+
+def test_a_fee_in_a_second_currency_is_shared_though_the_first_stays(desk: Desk) -> None:
+    desk.profile = BY_ORDER
+    desk.see(trade("E1", "1", fees=None), counted("1", "100", 1, cumulative_fees=usd("0.4")))
+    both = (*usd("0.4"), Money(amount="0.01", currency="BTC"))
+    desk.see(counted("1", "100", 1, cumulative_fees=both))
+    assert desk.order.fees == (Money(amount="0.01", currency="BTC"), *usd("0.4"))
