@@ -307,6 +307,14 @@ def test_a_bust_of_what_was_never_logged_lowers_only_the_venues_count(desk: Desk
     assert desk.see(replace(bust, corrects="E7", ref=OrderRef("X1"))).past == set()
 
 
+def test_a_bust_of_what_was_never_logged_settles_nothing(desk: Desk) -> None:
+    desk.see(view(OrderStatus.CANCELED, cumulative_quantity="2"), release=True)
+    desk.see(trade("B1", "-2", kind=FillKind.BUST, corrects="E9"))
+    assert [desk.order.filled_quantity, desk.order.settled] == [0, False]
+    desk.see(view(OrderStatus.CANCELED, cumulative_quantity="0"))
+    assert desk.order.settled
+
+
 # --- views ---------------------------------------------------------------------------------------
 
 
@@ -621,8 +629,9 @@ def test_each_id_of_a_chain_pays_for_itself(empty: Desk) -> None:
     empty.see(counted("2", "100", 1, cumulative_fees=usd("0.2")))
     empty.see(counted("1", "100", 2, by="V2", cumulative_fees=usd("0.1")))
     empty.see(counted("2", "100", 3, by="V2", cumulative_fees=usd("0.15")))
-    assert [fill.fees for fill in empty.fills("V2")] == [usd("0.1"), usd("0.05")]
-    assert [empty.order.filled_quantity, empty.order.fees] == [4, usd("0.35")]
+    empty.see(counted("3", "100", 4, by="V2", cumulative_fees=usd("0.2")))
+    assert [fill.fees for fill in empty.fills("V2")] == [usd("0.1"), usd("0.05"), usd("0.05")]
+    assert [empty.order.filled_quantity, empty.order.fees] == [5, usd("0.4")]
 
 
 def test_a_count_of_a_chains_id_from_before_its_bust_is_not_believed(empty: Desk) -> None:
