@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.errors import (
     AuthenticationError,
+    ConfigurationError,
     InvalidInput,
     PermissionDenied,
     RateLimited,
@@ -66,11 +68,14 @@ def http_client(
     one.
 
     Requests raise `NotSent` where no byte left, `ReplyLost` where one may have. Raises `ConfigurationError`
-    for a proxy or a file that can't be used.
+    for a proxy or a file that can't be used, and where plain http would leave this machine. What httpx logs,
+    each address with its query, is redacted from the first client on.
     """
     from .clock import RealClock
     from .http_exchange import VenueHttp, VenueTransport
+    from .logging import REDACTING
 
+    logging.getLogger("httpx").addFilter(REDACTING)
     clock = clock or RealClock()
     transport = VenueTransport(
         name, clock, timeout=timeout, tap=tap, skew=skew, on_reply=on_reply, proxy=proxy, ca_file=ca_file,
@@ -80,6 +85,25 @@ def http_client(
         transport, clock, base_url=base_url, timeout=timeout, auth=auth, retries=retries, limiter=limiter,
         cost=cost,
     )  # fmt: skip
+
+
+@lru_cache(64)
+def is_local(host: str) -> bool:
+    """Tell whether a host is this machine: only to it may anything go unencrypted."""
+    from ipaddress import ip_address
+
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def not_encrypted(scheme: str, host: str) -> ConfigurationError:
+    """Return the error for an address to which keys and orders would go for all to read."""
+    return ConfigurationError(
+        f"{scheme}://{host} is not encrypted and not on this machine.",
+        next_step=f"write {scheme}s://, or an address of this machine such as 127.0.0.1",
+    )
 
 
 def raw_request(

@@ -22,7 +22,7 @@ from mts1b_brokers_core.foundation.errors import (
     ReplyLost,
 )
 
-from .http import http_date, named, retry_after
+from .http import http_date, is_local, named, not_encrypted, retry_after
 from .retry import again, took_effect
 from .transport import Cut, Headers, Origin, Pool, Proxy, Reply
 
@@ -347,6 +347,7 @@ class VenueHttp(httpx.AsyncClient):
         limiter: Limiter | None,
         cost: Callable[[httpx.Request], Cost] | None,
     ) -> None:
+        _check_encrypted(httpx.URL(base_url))
         super().__init__(base_url=base_url, transport=transport, timeout=timeout, auth=auth, trust_env=False)
         self._cookies = _Jar()
         # Joining a path to the base is half of what building a request costs.
@@ -458,11 +459,17 @@ _STOCK: dict[type[Exception], str] = {
 }
 
 
+def _check_encrypted(url: httpx.URL) -> None:
+    if url.scheme == "http" and not is_local(url.raw_host.decode("ascii")):
+        raise not_encrypted("http", url.host)
+
+
 def _origin(request: httpx.Request) -> Origin:
     url = request.url
     scheme, host = url.scheme, url.raw_host
     if scheme not in ("http", "https") or not host:
         raise InvalidInput(f"{named(request)}: the address is neither http nor https.")
+    _check_encrypted(url)
     return Origin(scheme == "https", host.decode("ascii"), url.port or (443 if scheme == "https" else 80))
 
 

@@ -24,6 +24,7 @@ from mts1b_brokers_core.foundation.errors import (
     VenueUnavailable,
 )
 
+from .http import is_local, not_encrypted
 from .security import redact
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class WebSocket:
                 f"{parts.scheme}://{parts.hostname} is no WebSocket address.",
                 next_step="write wss://host/path, or ws:// for a server on this machine",
             )
+        if parts.scheme == "ws" and not is_local(parts.hostname):
+            raise not_encrypted("ws", parts.hostname)
         self._url = url
         #: What is shown: the query may hold a token.
         self._name = redact(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import logging
 from collections.abc import Generator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from mts1b_brokers_core.foundation.errors import (
     AuthenticationError,
+    ConfigurationError,
     InvalidInput,
     NotSent,
     PermissionDenied,
@@ -245,9 +247,38 @@ async def test_cookies_that_a_venue_sets_come_back(stock: bool) -> None:
     assert b"session=abc" in server.heads[1]
 
 
+@pytest.mark.parametrize(
+    "url", ["http://venue.example", "http://10.0.0.1:8080/v1", "http://127.0.0.1.example"]
+)
+async def test_plain_http_leaves_this_machine_for_nobody(stock: bool, url: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not encrypted and not on this machine"):
+        http_client("toy", base_url=url, stock=stock)
+    async with http_client("toy", base_url="https://venue.example", stock=stock) as client:
+        with pytest.raises(ConfigurationError, match="not encrypted"):
+            await client.get(url)
+        with pytest.raises(ConfigurationError, match="not encrypted"):
+            await send_raw(client, raw_request("GET", url, target=b"/", headers={}, body=b""))
+
+
+@pytest.mark.parametrize("host", ["localhost", "sim.localhost", "127.0.0.2", "[::1]"])
+async def test_plain_http_may_go_to_this_machine(host: str) -> None:
+    async with http_client("toy", base_url=f"http://{host}:1") as client:
+        assert client.base_url.port == 1
+
+
+async def test_what_httpx_logs_of_addresses_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    log, server = logging.getLogger("httpx"), Server(OK)
+    log.filters.clear()
+    caplog.set_level(logging.DEBUG)
+    async with server.running() as url, http_client("toy", base_url=url) as client:
+        await client.get("/orders?signature=abcdef012345")
+    assert "signature=[redacted]" in caplog.text
+    assert "abcdef012345" not in caplog.text
+
+
 async def test_addresses_are_joined_as_httpx_joins_them() -> None:
-    theirs = httpx.AsyncClient(base_url="http://h:1/v1/")
-    async with http_client("toy", base_url="http://h:1/v1/") as ours, theirs:
+    theirs = httpx.AsyncClient(base_url="http://127.0.0.1:1/v1/")
+    async with http_client("toy", base_url="http://127.0.0.1:1/v1/") as ours, theirs:
         for url in ("x", "/x", "/x?a=b", "", "http://other/y", "/x y"):
             for _ in range(2):
                 assert (
@@ -273,8 +304,8 @@ async def test_addresses_are_joined_as_httpx_joins_them() -> None:
     ],
 )
 async def test_requests_are_built_as_httpx_builds_them(options: dict[str, Any]) -> None:
-    theirs = httpx.AsyncClient(base_url="http://h:1/v1", timeout=20.0)
-    async with http_client("toy", base_url="http://h:1/v1") as ours, theirs:
+    theirs = httpx.AsyncClient(base_url="http://127.0.0.1:1/v1", timeout=20.0)
+    async with http_client("toy", base_url="http://127.0.0.1:1/v1") as ours, theirs:
         built, expected = (each.build_request("POST", "/x", **options) for each in (ours, theirs))
     assert (built.method, built.url, built.content) == (expected.method, expected.url, expected.content)
     assert sorted(built.headers.multi_items()) == sorted(expected.headers.multi_items())
@@ -305,7 +336,7 @@ def test_a_status_is_an_error_of_its_kind(code: int, error: type[VenueError]) ->
 
 
 @pytest.mark.parametrize("text", ["9" * 400, "700000", "nan"])
-def test_a_retry_after_that_is_no_time_is_none(text):
+def test_a_retry_after_that_is_no_time_is_none(text: str) -> None:
     assert retry_after(httpx.Response(429, headers={"Retry-After": text})) is None
 
 

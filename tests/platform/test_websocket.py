@@ -848,3 +848,10 @@ async def test_headers_and_queries_stay_out_of_logs_and_words(
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match="no WebSocket address"):
         WebSocket(url, RealClock())
+
+
+def test_a_socket_that_is_not_encrypted_stays_on_this_machine() -> None:
+    with pytest.raises(ConfigurationError, match="example is not encrypted") as caught:
+        WebSocket("ws://venue.example/stream?token=t", RealClock())
+    assert caught.value.next_step.startswith("write wss://")
+    WebSocket("ws://localhost:1/stream", RealClock())
