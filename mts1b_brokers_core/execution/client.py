@@ -347,7 +347,7 @@ class VenueClient(VenueAdapter):
         self._owner.begin()
         self._lead(must=self.profile.login == "exclusive")
         if self.settings.record is not None:
-            self.recorder = Recorder(self.settings.record, self.clock, source=self.name)
+            self.recorder = Recorder(self.settings.record, self.clock, source=self.capabilities.name)
         self._connected = True
         await self.connect()
         self._account = await self._choose_account()
@@ -523,6 +523,8 @@ class VenueClient(VenueAdapter):
         try:
             yield
         except errors.BrokerError as error:
+            if error.broker == self.capabilities.name:  # the transport's word, which knows no instances
+                error.broker = self.name
             error.located(broker=self.name, operation=operation)
             raise
 

@@ -95,6 +95,8 @@ class Registry:
         installed = ", ".join(record.name for record in self._records if record.usable)
         close = " or ".join(nearest(name.lower(), self._names))
         install = f"pip install mts1b-broker-{name.lower()}"
+        if not _DISTRIBUTION.fullmatch(name):
+            install = "name a broker that `mts mts1b-brokers list` shows"
         have = f"installed: {installed}" if installed else "no broker is installed"
         raise BrokerNotInstalled(
             f"no installed distribution provides {name!r} ({have}).", broker=name, operation="find",
@@ -143,6 +145,8 @@ class Registry:
         record.apply(Verdict(PluginState.LOADED))
 
 
+#: What may stand in a distribution's name: what a person typed must not become a command that does more.
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,60}[A-Za-z0-9])?")
 _SETTLED = (PluginState.LOADED, PluginState.FAILED)
 
 

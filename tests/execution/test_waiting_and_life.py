@@ -32,6 +32,7 @@ from mts1b_brokers_core.foundation.orders import OrderChanges, OrderStatus
 from mts1b_brokers_core.foundation.plugin import Services
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import SteppedClock
+from mts1b_brokers_core.platform.recorder import read_header
 
 
 @pytest.mark.parametrize("until", ["filled", "final"])
@@ -237,6 +238,19 @@ async def test_a_login_that_fails_leaves_nothing_open(venue: Venue, file: Path) 
         assert again.account_id == "A1"
 
 
+async def test_errors_and_recordings_name_whom_they_are_of(venue: Venue, tmp_path: Path) -> None:
+    recording = tmp_path / "frames.jsonl"
+    settings = BrokerSettings(record=recording)
+    async with Scripted(venue, settings, Services("fund-b", "simulator", venue.clock)) as broker:
+        for told, named in (("scripted", "fund-b"), ("another", "another"), (None, "fund-b")):
+            venue.read_next.append(VenueUnavailable("down", broker=told))
+            with pytest.raises(VenueUnavailable) as caught, broker.operation("reading"):
+                await broker.read([])
+            assert (caught.value.broker, caught.value.operation) == (named, "reading")
+    # A recording is replayed through the broker's own code, whatever the instance was called.
+    assert read_header(recording).source == "scripted"
+
+
 async def test_live_without_gates_warns(venue: Venue, caplog: pytest.LogCaptureFixture) -> None:
     services = Services("scripted", "live", venue.clock)
     async with Scripted(venue, BrokerSettings(), services):
@@ -383,11 +397,11 @@ async def test_whoever_takes_over_in_an_outage_reads_when_it_is_over(
         await leader.close()
         venue.read_next.extend(OSError("the network is down") for _ in range(8))
         venue.fill("V1", "1", push=False)
-        for _ in range(80):
-            await clock.advance(0.1)
-            await settle(10)
-        assert follower._leader.leads
-        for _ in range(80):
-            await clock.advance(1)
-            await settle(10)
-        assert (await follower.wait_for(placed.order_id)).status is OrderStatus.FILLED
+        async with asyncio.timeout(6):
+            while not follower._leader.leads:
+                await clock.advance(0.1)
+            waiting = asyncio.create_task(follower.wait_for(placed.order_id))
+            while not waiting.done():
+                await clock.advance(0.5)
+        assert (await waiting).status is OrderStatus.FILLED
+    assert not venue.read_next

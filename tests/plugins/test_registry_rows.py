@@ -287,6 +287,10 @@ def test_an_unknown_broker_names_the_nearest_and_the_install(good: Any) -> None:
     assert "did you mean goodone?" in text
     assert "pip install mts1b-broker-godone" in text
     assert caught.value.broker == "godone"
+    for name in ("x; rm -rf ~", "--index-url=http://h", "a b", ""):
+        with pytest.raises(BrokerNotInstalled) as caught:
+            registry().get(name)
+        assert "pip" not in caught.value.next_step
 
 
 def test_what_is_installed_meanwhile_is_found_without_a_restart(good: Any) -> None:
