@@ -659,3 +659,20 @@ def test_a_fee_in_a_second_currency_is_shared_though_the_first_stays(desk: Desk)
     both = (*usd("0.4"), Money(amount="0.01", currency="BTC"))
     desk.see(counted("1", "100", 1, cumulative_fees=both))
     assert desk.order.fees == (Money(amount="0.01", currency="BTC"), *usd("0.4"))
+
+
+def test_a_fee_of_what_was_taken_back_follows_to_its_own_opposite_alone(desk: Desk) -> None:
+    desk.profile = replace(PROFILE, fee_timing="seconds")
+    desk.see(
+        trade("E1", fees=usd("0.2")), trade("E3", fees=usd("0.2")), trade("R1", fees=usd("-0.2")),
+        trade("E2", corrects="E1", fees=usd("0.5")),
+        trade("B3", "-1", kind=FillKind.BUST, corrects="E3", fees=usd("-0.2")),
+    )  # fmt: skip
+    both = (Money(amount="0.01", currency="BTC"), *usd("0.3"))
+    desk.see(FeeAmendment("E1", both, FeeStatus.FINAL))
+    fees = {fill.fill_id: fill.fees for fill in desk.fills()}
+    assert fees == {
+        "E1": both, "E3": usd("0.2"), "R1": usd("-0.2"), "E1:bust": tuple(-fee for fee in both),
+        "E2": usd("0.5"), "B3": usd("-0.2"),
+    }  # fmt: skip
+    assert [event.message for event in desk.events] == ["0.01 BTC + 0.3 USD", "-0.01 BTC + -0.3 USD"]
