@@ -25,6 +25,8 @@ from .port import Execution, FeeAmendment, OrderRef, OrderView, VenueProfile
 from .replaced import change_seen
 from .writing import bind_children, tell
 
+#: How far ahead of every clock a time may be that dates a view; one further ahead would make all others old.
+_AHEAD = timedelta(seconds=60)
 _FOR_A_PERSON = (State.AMBIGUOUS, State.DUPLICATE)
 Name = tuple[str, str | None, str | None]
 _NO_REF = OrderRef()
@@ -65,7 +67,7 @@ class Books:
 
     def __init__(
         self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool, park: timedelta,
-        exceeding: set[str],
+        exceeding: set[str], venue_now: datetime | None = None, fresh: bool = False,
     ) -> None:  # fmt: skip
         self._log = log
         self._account_id = account_id
@@ -73,8 +75,11 @@ class Books:
         #: True where executions come with ids that are unique.
         self._named = profile.fill_identity == "native"
         self._release = release
+        #: True where these orders were read by id: a count that rose is news, whatever its date.
+        self._fresh = fresh
         self._park = park
         self._exceeding = exceeding
+        self._latest = max(filter(None, (log.now, venue_now))) + _AHEAD
         self._rows: dict[str, _Row] = {}
         self._keys: dict[Name, str | None] = {}
         self._bound_here: dict[tuple[str, str | None], str] = {}
@@ -231,6 +236,8 @@ class Books:
 
     def view(self, view: OrderView) -> None:
         """Merge one order view into the order it shows, where that is one of ours."""
+        if view.updated is not None and view.updated > self._latest:
+            view = replace(view, updated=None)
         account = view.account_id or self._account_id
         row = self._at(account, view.ref)
         before = row.now.order.updated_at if row else None
@@ -244,8 +251,11 @@ class Books:
             if order is not record.order:
                 now = replace(record, order=order, state=state or record.state)
                 self._become(row, now, settle=record.order.settled)
+        outdated, told = False, view
         if self._profile.fill_identity == "cumulative" and view.cumulative_quantity is not None:
-            if self._outdated(view, row, account):
+            if outdated := self._outdated(view, row, account):
+                if row is not None and view.cumulative_quantity > self._logged_of(row.now, view):
+                    self._ask_again(view)
                 view = replace(view, cumulative_quantity=None, average_price=None, cumulative_fees=None)
             self._cut(view, row, account)
         if row is None or row.now.state in _FOR_A_PERSON:
@@ -254,14 +264,19 @@ class Books:
         renames = self._profile.replace == "new_id"
         order = change_seen(self._log, record, record.order, view, renames=renames)
         shown = self._ready(record, view)
+        if outdated and record.key in self.result.held:
+            self.result.held[record.key] = told
         logged = record.logged.total if view.updated is not None or self._busted(record, view) else None
         order = apply(order, self._over_chain(record, shown), logged=logged, reopens=self._profile.reopens)
-        if shown is view and order.is_final and self._lacks(record, view):
+        if shown is view and order.is_final and (outdated or self._lacks(record, view)):
             order = order.evolve(fills_pending=True)
+        elif shown is view and order.fills_pending and view.cumulative_quantity is not None:
+            order = order.evolve(fills_pending=False)
         state = _state_seen(record, view)
         if state is not None:
             self._late(record, order)
         counted = view.cumulative_quantity in (None, self._logged_of(record, view))
+        counted = counted and not (outdated or self._lacks(record, view) or self._unproven(record, view))
         if self._profile.fee_timing == "order_level" and view.cumulative_fees is None:
             counted = counted and not record.logged.quantity
         if (
@@ -277,15 +292,22 @@ class Books:
             self._children.append((record.key, [OrderRef(child) for child in view.children]))
 
     def _outdated(self, view: OrderView, row: _Row | None, account: str) -> bool:
-        """Tell whether a count is older than what was seen already: before a bust it was the higher one."""
+        """Tell whether a count is older than what was seen already.
+
+        A higher one is news whatever its date, once the venue was asked for it: it may be from before a bust.
+        """
         name = view.ref.broker_order_id or (row.now.order.broker_order_id if row else None)
         if view.updated is None or name is None:
             return False
         if row is not None and row.now.order.broker_order_ids == (name,):
-            told = row.now.order.updated_at
-        else:  # one of several ids: what is told of the others says nothing of this one
-            fills = self._log.rows.fills_at(account, name)
-            told = max((fill.executed_at for fill in fills if fill.kind is FillKind.BUST), default=None)
+            told, logged = row.now.order.updated_at, self._logged_of(row.now, view)
+            if told is None or view.updated >= told or view.cumulative_quantity == logged:
+                return False
+            if not self._fresh or (view.cumulative_quantity or 0) < logged:
+                return True
+        # Of one of several ids, too: what is told of the others says nothing of this one.
+        fills = self._log.rows.fills_at(account, name)
+        told = max((fill.executed_at for fill in fills if fill.kind is FillKind.BUST), default=None)
         return told is not None and view.updated < told
 
     def _cut(self, view: OrderView, row: _Row | None, account: str) -> None:
@@ -302,7 +324,7 @@ class Books:
         else:
             logged, told = self._logged_at(account, name)
         change = LEDGER.subtract(count, logged.quantity)
-        stale = view.updated is not None and told is not None and view.updated < told
+        stale = row is None and view.updated is not None and told is not None and view.updated < told
         fell = change < 0 and not _newer(view, told)
         if not change or stale or fell or (average is None and count):
             return
@@ -350,6 +372,9 @@ class Books:
         count = view.cumulative_quantity
         if count is None or count >= record.order.filled_quantity:
             return False
+        return self._was_busted(record, view)
+
+    def _was_busted(self, record: Record, view: OrderView) -> bool:
         name = view.ref.broker_order_id or record.order.broker_order_id or ""
         return any(fill.kind is FillKind.BUST for fill in self._log.rows.fills_at(record.account_id, name))
 
@@ -365,10 +390,15 @@ class Books:
         """Return the view as it may be shown: an end waits until the fills before it are logged."""
         if not self._lacks(record, view):
             self.result.lacking.pop(record.key, None)
-            if view.status.final:
+            if self._unproven(record, view):
+                self.result.held[record.key] = view
+                self._ask_again(view)
+            elif view.status.final:
                 self.result.past.add(record.key)
             return view
         self.result.lacking[record.key] = view.ref
+        if (view.cumulative_quantity or 0) <= self._logged_of(record, view):
+            self._ask_again(view)
         if not view.status.final or self._release or left_behind(record.order, view):
             return view
         self.result.held[record.key] = view
@@ -378,7 +408,24 @@ class Books:
         return record.logged.of(view.ref.broker_order_id or record.order.broker_order_id).quantity
 
     def _lacks(self, record: Record, view: OrderView) -> bool:
-        return (view.cumulative_quantity or 0) > self._logged_of(record, view)
+        """Tell whether a view says more than is logged: by its count, or by calling the order filled."""
+        logged, asked = self._logged_of(record, view), _asked(record.order, view)
+        if (view.cumulative_quantity or 0) > logged:
+            return True
+        if view.status is not OrderStatus.FILLED or asked is None or logged >= asked:
+            return False
+        return view.cumulative_quantity is None or not self._was_busted(record, view)
+
+    def _unproven(self, record: Record, view: OrderView) -> bool:
+        """Tell whether an end shows no count: executions that nobody has seen may precede it."""
+        if not view.status.final or view.cumulative_quantity is not None or left_behind(record.order, view):
+            return False
+        full = view.status is OrderStatus.FILLED and _asked(record.order, view) is not None
+        return not self._release and not full and not record.order.settled
+
+    def _ask_again(self, view: OrderView) -> None:
+        if view.ref not in self.result.reread:
+            self.result.reread.append(view.ref)
 
     def _over_chain(self, record: Record, view: OrderView) -> OrderView:
         """Return a view whose count includes what the order's earlier venue ids filled."""
@@ -473,6 +520,13 @@ def _room(record: Record) -> Decimal:
     if not working or order.quantity is None:
         return Decimal(0)
     return LEDGER.subtract(order.quantity, record.logged.quantity)
+
+
+def _asked(order: Order, view: OrderView) -> Decimal | None:
+    """Return what an order fills in full; None where its own quantity doesn't tell."""
+    if order.legs or len(order.broker_order_ids) > 1:
+        return None
+    return order.quantity if view.terms.quantity is None else view.terms.quantity
 
 
 def _newer(view: OrderView, told: datetime | None) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from mts1b_brokers_core.foundation.errors import InvalidInput
 from mts1b_brokers_core.foundation.events import EventKind
@@ -27,6 +27,8 @@ class Ingest:
         self._held: dict[str, OrderView] = {}
         #: Called with a key when a terminal status begins to wait for its last fills.
         self.on_held: Callable[[str], object] | None = None
+        #: Tells the venue's time, where that is known.
+        self.venue_now: Callable[[], datetime] | None = None
 
     @property
     def held(self) -> dict[str, OrderView]:
@@ -34,12 +36,16 @@ class Ingest:
         return dict(self._held)
 
     async def observe(
-        self, seen: Sequence[Execution | OrderView | FeeAmendment], *, release: bool = False
+        self,
+        seen: Sequence[Execution | OrderView | FeeAmendment],
+        *,
+        release: bool = False,
+        fresh: bool = False,
     ) -> Ingested:
         """Log what is new of what was seen, in order, and merge it into the journalled orders.
 
         A terminal view whose cumulative quantity exceeds the logged fills is held until they arrive;
-        `release` lets it through with `fills_pending`.
+        `release` lets it through with `fills_pending`. `fresh` says that the orders were read by id.
         """
         if not seen:
             return Ingested()
@@ -47,7 +53,7 @@ class Ingest:
         unreadable: list[tuple[str, str]] = []
 
         def work(log: Appender) -> Ingested:
-            books = self._books(log, release=release)
+            books = self._books(log, release=release, fresh=fresh)
             for item in seen:
                 try:
                     if isinstance(item, Execution):
@@ -78,10 +84,11 @@ class Ingest:
                 self.on_held(key)
         return result
 
-    def _books(self, log: Appender, *, release: bool = False) -> Books:
+    def _books(self, log: Appender, *, release: bool = False, fresh: bool = False) -> Books:
         return Books(
-            log, self._account_id, self._profile, release=release, park=self._park, exceeding=self._exceeding
-        )
+            log, self._account_id, self._profile, release=release, park=self._park, exceeding=self._exceeding,
+            venue_now=self.venue_now() if self.venue_now is not None else None, fresh=fresh,
+        )  # fmt: skip
 
     async def unpark(self) -> None:
         """Log the parked executions whose order is known by now, or whose order can't be ours any more."""

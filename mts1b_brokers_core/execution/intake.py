@@ -77,6 +77,7 @@ class Intake:
         self._refs: dict[port.OrderRef, None] = {}
         self._everything = False
         self._wanted = asyncio.Event()
+        login.ingest.venue_now = login.skew.venue_now
         login.ingest.on_held = lambda key: run(self._release(key), f"settle {key}")
         login.log.on_bound = lambda: run(self._unpark(), "parked fills")
 
@@ -116,7 +117,7 @@ class Intake:
         shown: set[str | None] = set()
         for start in range(0, len(refs), _AT_ONCE):
             listing = await login.port.read(refs[start : start + _AT_ONCE])
-            part = await self._observe(listing)
+            part = await self._observe(listing, fresh=True)
             seen.fills += part.fills
             seen.fills += await self._follow(part)
             shown |= {view.ref.broker_order_id for view in listing.rows}
@@ -161,7 +162,7 @@ class Intake:
             listing = await self._ask(port_.executions_of, list(seen.lacking.values()))
             fills += (await self._observe(listing)).fills
         if seen.reread:
-            fills += (await self._observe(await self._ask(port_.read, seen.reread))).fills
+            fills += (await self._observe(await self._ask(port_.read, seen.reread), fresh=True)).fills
         return fills
 
     async def _ask(self, operation: Callable[P, Awaitable[T]], *values: P.args, **named: P.kwargs) -> T:
@@ -175,9 +176,9 @@ class Intake:
                 await self._login.clock.sleep(wait)
         return await operation(*values, **named)
 
-    async def _observe(self, listing: port.Listing[port.Seen]) -> Ingested:
+    async def _observe(self, listing: port.Listing[port.Seen], *, fresh: bool = False) -> Ingested:
         self.report(listing.unreadable)
-        return await self._login.ingest.observe(listing.rows)
+        return await self._login.ingest.observe(listing.rows, fresh=fresh)
 
     # --- what a healthy-looking stream may have lost --------------------------------------------
 
@@ -316,7 +317,7 @@ class Intake:
                 rows += fills.rows
             views = await self._ask(self._login.port.read, refs)
         self.report(views.unreadable)
-        await self._login.ingest.observe([*rows, *views.rows])
+        await self._login.ingest.observe([*rows, *views.rows], fresh=True)
 
     async def _persist(self, read: Reading) -> None:
         """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop.
@@ -343,13 +344,17 @@ class Intake:
 
     async def _release(self, key: str) -> None:
         await self._login.clock.sleep(self._settle_wait)
-        view = self._login.ingest.held.get(key)
-        if view is None:
-            return
-        with contextlib.suppress(*_UNREACHED), prioritised(Priority.FILLS):
-            await self._observe(await self._login.port.executions_of([view.ref]))
-        if (view := self._login.ingest.held.get(key)) is not None:
-            await self._login.ingest.observe([view], release=True)
+        while (view := self._login.ingest.held.get(key)) is not None:
+            # An end that shows no count is proven by its executions alone: those have to be read first.
+            proven = view.cumulative_quantity is not None or view.status is OrderStatus.FILLED
+            with contextlib.suppress(*_UNREACHED), prioritised(Priority.FILLS):
+                listing = await self._login.port.executions_of([view.ref])
+                proven = proven or (listing.coverage.complete and not listing.unreadable)
+                await self._observe(listing)
+            if proven and (view := self._login.ingest.held.get(key)) is not None:
+                await self._login.ingest.observe([view], release=True)
+                return
+            await self._login.clock.sleep(self._settle_wait)
 
     async def _unpark(self) -> None:
         with contextlib.suppress(errors.StateError):  # they stay parked

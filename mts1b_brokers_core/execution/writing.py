@@ -30,6 +30,8 @@ def tell(log: Appender, was: Record, now: Record, *, settle: bool = True) -> Rec
     """Log the events that tell of a key's new row, and return the row as it is to be written."""
     now = _with_earlier_fills(log, was, now)
     complete = now.order.is_final and now.logged.quantity == now.order.filled_quantity
+    if now.order.fills_pending:  # its count isn't known: what is logged need not be all of it
+        complete = complete and not _short(now)
     settled = complete and settle and now.state is not State.DUPLICATE
     if settled and not was.order.settled:
         settled = not journal.doubted(log.connection, now.key)
@@ -53,6 +55,14 @@ def tell(log: Appender, was: Record, now: Record, *, settle: bool = True) -> Rec
     if now.cancel_wanted and (found or bound) and not order.is_final:
         log.cancels_due.append(order)
     return now
+
+
+def _short(record: Record) -> bool:
+    """Tell whether an order that the venue calls filled lacks fills by its own quantity."""
+    order = record.order
+    if order.status is not OrderStatus.FILLED or len(order.broker_order_ids) > 1 or order.legs:
+        return False
+    return record.logged.quantity < (order.quantity or 0)
 
 
 def _with_earlier_fills(log: Appender, was: Record, now: Record) -> Record:
