@@ -11,11 +11,11 @@ from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
-from . import journal
+from . import door, journal
 from .eventlog import Appender
 from .journal import Record, State
 from .login import Login
-from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown
+from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown, row_of
 from .resolver import Resolver
 from .writing import write_record
 
@@ -137,7 +137,9 @@ class Cancellation:
     async def _once(self, ref: OrderRef) -> CancelResult:
         try:
             with prioritised(Priority.CANCEL):
-                return await self._login.port.cancel_one(ref)
+                result = await door.bounded(self._login.clock, door.WRITE, self._login.port.cancel_one(ref))
+            known = isinstance(result, CancelResult)
+            return result if known else Unknown(f"the adapter answered with {type(result).__name__}")
         # A reply that is lost in whatever way says nothing; reading the order does.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{type(error).__name__}: {error}")
@@ -145,11 +147,11 @@ class Cancellation:
     async def _read(self, ref: OrderRef) -> OrderView | None:
         try:
             with prioritised(Priority.CANCEL):
-                listing = await self._login.port.read([ref])
+                read = self._login.port.read([ref])
+                return row_of(await door.bounded(self._login.clock, door.LOOK, read), ref)
         # Nor does a reading that fails.
         except Exception:  # noqa: BLE001
             return None
-        return listing.rows[0] if listing.rows else None
 
     async def _requested(self, order: Order | None, *, taken: bool) -> None:
         """Remember that we asked, and whether the venue took it."""

@@ -15,10 +15,12 @@ from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Permit, Priority
 from mts1b_brokers_core.platform.retry import effects
 
+from . import journal
 from .eventlog import Appender
 from .gates import denied
+from .journal import Name, Record
 from .login import Login
-from .port import NotPlaced, PlaceResult, Ticket, Unknown
+from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown
 
 T = TypeVar("T")
 
@@ -106,6 +108,17 @@ def being_cancelled() -> bool:
     """True where a `CancelledError` is meant for this task, and not for what it waits for."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def believed(connection: sqlite3.Connection, record: Record, result: PlaceResult) -> PlaceResult:
+    """Return a reply, or what one is worth that names the venue order of another key."""
+    if isinstance(result, Ack):
+        for ref in (result.ref, result.echo.ref if result.echo else result.ref):
+            name = ref.broker_order_id
+            holder = name and journal.named(connection, record.account_id, name, Name.VENUE)
+            if holder and holder.key != record.key:
+                return Unknown(f"the venue answered with {name}, the order of the key {holder.key!r}")
+    return result
 
 
 async def conclude(login: Login, write: Callable[[Appender], T], unwritten: Callable[[], T]) -> T:

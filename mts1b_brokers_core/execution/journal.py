@@ -300,8 +300,13 @@ def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: st
 
 
 def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -> None:
-    """Write a key's new row, and bind the venue ids its order has by now."""
+    """Write a key's new row, and bind the venue ids its order has by now: none that is another key's."""
     order = now.order
+    if (ids := order.broker_order_ids) != was.order.broker_order_ids:
+        ours = tuple(name for name in ids if add_name(connection, now.account_id, name, Name.VENUE, now.key))
+        if ours != ids:
+            name = order.broker_order_id if order.broker_order_id in ours else (*ours, None)[0]
+            order = order.evolve(broker_order_ids=ours, broker_order_id=name)
     stands = (now.state, body_of(order), order.is_final, order.settled)
     answer = (now.certainty, now.reason, now.words)
     connection.execute(
@@ -309,9 +314,6 @@ def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -
         " certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
         (*stands, now.logged.text(), *answer, now_ns, now.key),
     )
-    if order.broker_order_ids != was.order.broker_order_ids:
-        for broker_order_id in order.broker_order_ids:
-            add_name(connection, now.account_id, broker_order_id, Name.VENUE, now.key)
 
 
 def want_cancel(connection: sqlite3.Connection, key: str) -> Record | None:

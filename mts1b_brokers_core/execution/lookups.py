@@ -12,7 +12,7 @@ from . import journal
 from .books import fields_of, identified
 from .journal import Record
 from .login import Login
-from .port import Execution, OrderRef, OrderView
+from .port import Execution, OrderRef, OrderView, row_of
 
 
 class Lookups:
@@ -31,14 +31,15 @@ class Lookups:
         if record is not None and (record.order.settled or record.order.broker_order_id is None):
             return record.order
         name = record.order.broker_order_id if record is not None else order_id
-        listing = await self._login.port.read([OrderRef(broker_order_id=name)])
-        if not listing.rows:
+        ref = OrderRef(broker_order_id=name)
+        view = row_of(await self._login.port.read([ref]), ref)
+        if view is None:
             raise OrderNotFound(
                 f"neither the journal nor the venue knows an order {order_id}.",
                 next_step="use order_id or broker_order_id of an order of this account",
             )
-        await self._login.ingest.observe(listing.rows)
-        return await self.order_of(listing.rows[0])
+        await self._login.ingest.observe([view])
+        return await self.order_of(view)
 
     async def order_by_key(self, idempotency_key: str) -> Order:
         """Return the order submitted under a key. Raises `OrderNotFound`."""

@@ -265,6 +265,18 @@ def listed(rows: Sequence[T], *sources: str, as_of: datetime | None = None) -> L
     return Listing(tuple(rows), Coverage(sources, as_of=as_of))
 
 
+def row_of(listing: Listing[OrderView], ref: OrderRef) -> OrderView | None:
+    """Return the row that is the order asked for, by its id, else by its token; any other row is not it."""
+    for view in listing.rows:
+        shown = view.ref
+        if ref.broker_order_id and shown.broker_order_id:
+            if shown.broker_order_id == ref.broker_order_id:
+                return view
+        elif ref.token and shown.token == ref.token:
+            return view
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ack:
     """The venue took the order and gave it an id; `echo` is what it said it took."""

@@ -19,7 +19,7 @@ from .instruments import fit
 from .journal import Record, State
 from .login import Login
 from .outcomes import meaning_of
-from .port import Ack, NotPlaced, OrderRef, PlaceResult, Rejected, Replacing, Ticket, Unknown
+from .port import Ack, NotPlaced, OrderRef, PlaceResult, Rejected, Replacing, Ticket, Unknown, row_of
 from .replaced import changed
 from .tokens import venue_token
 from .writing import write_record
@@ -81,7 +81,7 @@ class Replacement:
         failpoint("replace.answered")
         if isinstance(result, Unknown):
             result = await self._read_back(ref, ticket, result.cause)
-        order = await self._conclude(record, ticket, changes, result)
+        order, result = await self._conclude(record, ticket, changes, result)
         return _answer(order, *meaning_of(result), result)
 
     async def _prepare(self, record: Record, changes: OrderChanges) -> Order:
@@ -129,37 +129,40 @@ class Replacement:
         """Return what the order itself tells of a change whose reply is missing."""
         try:
             with prioritised(Priority.RESOLVER):
-                listing = await self._login.port.read([ref])
+                read = self._login.port.read([ref])
+                view = row_of(await door.bounded(self._login.clock, door.LOOK, read), ref)
         # A reading that fails in any way says nothing about the change.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{cause}; reading the order failed too: {error}")
-        for view in listing.rows:
-            if view.terms.contradicts(ticket.order) is None and view.terms.quantity is not None:
-                return Ack(view.ref, view)
-        return Unknown(cause)
+        if view is None or view.terms.quantity is None or view.terms.contradicts(ticket.order):
+            return Unknown(cause)
+        return Ack(view.ref, view)
 
     async def _conclude(
         self, record: Record, ticket: Ticket, changes: OrderChanges, result: PlaceResult
-    ) -> Order:
-        outcome, cause = meaning_of(result)
+    ) -> tuple[Order, PlaceResult]:
+        """Write the outcome; return the order with it, and the answer as far as it is believed."""
 
         def after(order: Order) -> Order:
             return changed(order, ticket, changes, result) if isinstance(result, Ack) else order
 
-        def write(log: Appender) -> Order:
+        def write(log: Appender) -> tuple[Order, PlaceResult]:
+            nonlocal result
+            result = door.believed(log.connection, record, result)
+            outcome, cause = meaning_of(result)
             journal.finish_attempt(log.connection, record.key, ticket.attempt, str(outcome), cause)
             was = journal.get(log.connection, record.key)
             assert was is not None
             if not isinstance(result, Ack):
                 # An order that settled meanwhile is read once more where the change may have been made.
                 doubt = isinstance(result, Unknown) and was.order.settled
-                return write_record(log, was, was, settle=False).order if doubt else was.order
+                return (write_record(log, was, was, settle=False).order if doubt else was.order), result
             order = write_record(log, was, replace(was, order=after(was.order))).order
             log.event(EventKind.REPLACED, order, ", ".join(sorted(changes.given())))
             failpoint("replace.uncommitted")
-            return order
+            return order, result
 
-        return await door.conclude(self._login, write, lambda: after(record.order))
+        return await door.conclude(self._login, write, lambda: (after(record.order), result))
 
 
 def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None = None) -> Order:

@@ -17,7 +17,7 @@ from mts1b_brokers_core.platform.clock import from_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
-from . import journal, port
+from . import door, journal, port
 from .bodies import order_of
 from .eventlog import Appender
 from .journal import Attempt, Name, Record, State
@@ -151,10 +151,12 @@ class Resolver:
     async def _find(self, ticket: port.Ticket) -> port.FindResult:
         try:
             with prioritised(Priority.RESOLVER):
-                return await self._login.port.find(ticket)
+                found = await door.bounded(self._login.clock, door.LOOK, self._login.port.find(ticket))
         # A look-up that fails in any way says nothing about the order.
         except Exception as error:  # noqa: BLE001
             return port.Inconclusive(f"{type(error).__name__}: {error}")
+        known = isinstance(found, port.FindResult)
+        return found if known else port.Inconclusive(f"the adapter answered with {type(found).__name__}")
 
     async def look_behind(self, since_ns: int) -> None:
         """Look for the orders of attempts before the last one that arrived after all.
@@ -218,7 +220,8 @@ class Resolver:
         try:
             if view.cumulative_quantity or view.status.final:
                 with prioritised(Priority.FILLS):
-                    fills = (await self._login.port.executions_of([view.ref])).rows
+                    read = self._login.port.executions_of([view.ref])
+                    fills = (await door.bounded(self._login.clock, door.LOOK, read)).rows
         # The order itself is found; its fills come by the stream or by the next read.
         except Exception as error:  # noqa: BLE001
             self._login.log.observed(
@@ -284,6 +287,9 @@ class Resolver:
                 why = f"{broker_order_id} is the order of the key {holder.key!r}."
             elif view is None and was.order.filled_quantity:
                 why, cure = f"{was.key!r} has filled: it is at the venue.", "name the order it is"
+            elif view is None and (ids := was.order.broker_order_ids):
+                why = f"{was.key!r} was seen at the venue as {', '.join(ids)}."
+                cure = "name one of these; cancel those that shouldn't be there"
             if why:
                 raise errors.OrderError(why, order=was.order, next_step=cure)
             state = State.NOT_PLACED if view is None else state_of(view)
@@ -303,14 +309,15 @@ class Resolver:
 
     async def _named(self, record: Record, broker_order_id: str) -> port.OrderView:
         with prioritised(Priority.RESOLVER):
-            listing = await self._login.port.read([port.OrderRef(broker_order_id)])
-        if not listing.rows:
+            ref = port.OrderRef(broker_order_id)
+            read = self._login.port.read([ref])
+            view = port.row_of(await door.bounded(self._login.clock, door.LOOK, read), ref)
+        if view is None:
             raise errors.OrderNotFound(
                 f"the venue knows no order {broker_order_id}.",
                 order=record.order,
                 next_step="take an id that the venue shows, e.g. one of get_open_orders()",
             )
-        view = listing.rows[0]
         if difference := view.terms.contradicts(record.order):
             raise errors.OrderError(
                 f"{broker_order_id} is another order: {difference}.",

@@ -22,7 +22,7 @@ from .gates import denied
 from .journal import Name, Record, State
 from .login import Login
 from .outcomes import answered, meaning_of
-from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown
+from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown, row_of
 from .resolver import Resolver
 from .tokens import venue_token
 from .writing import bind_children, write_record
@@ -255,7 +255,7 @@ class Submission:
         """Write the outcome, wait for the verdict on one that is unknown, and answer."""
         if isinstance(result, Ack):
             result = await self._compared(ticket, result)
-        record = await self._conclude(claimed, ticket, result)
+        record, result = await self._conclude(claimed, ticket, result)
         failpoint("submit.recorded")
         if self._login.journal.stopped is not None:
             return record, result
@@ -277,22 +277,28 @@ class Submission:
         if echo is None and ticket.token is None:
             try:
                 with prioritised(Priority.RESOLVER):
-                    rows = (await self._login.port.read([ack.ref])).rows
+                    read = self._login.port.read([ack.ref])
+                    echo = row_of(await door.bounded(self._login.clock, door.LOOK, read), ack.ref)
             # A reading that fails says nothing about the order.
             except Exception as error:  # noqa: BLE001
                 return Unknown(f"the order acknowledged could not be read: {error}")
-            if not rows:
+            if echo is None:
                 return Unknown(f"the order acknowledged, {ack.ref.broker_order_id}, can't be found")
-            ack = replace(ack, echo=(echo := rows[0]))
-        difference = echo.terms.contradicts(ticket.order) if echo else None
+            ack = replace(ack, echo=echo)
+        difference = _strange(ack, ticket) or (echo.terms.contradicts(ticket.order) if echo else None)
         return ack if difference is None else Unknown(f"the venue answered with another order: {difference}")
 
-    async def _conclude(self, claimed: Record, ticket: Ticket, result: PlaceResult) -> Record:
+    async def _conclude(
+        self, claimed: Record, ticket: Ticket, result: PlaceResult
+    ) -> tuple[Record, PlaceResult]:
+        """Write the outcome; return the key's row with it, and the answer as far as it is believed."""
         reopens = self._login.port.profile.reopens
 
         def write(log: Appender) -> Record:
+            nonlocal result
             was = journal.get(log.connection, claimed.key)
             assert was is not None
+            result = door.believed(log.connection, was, result)
             now = answered(was, ticket, result, reopens)
             cause = meaning_of(result)[1]
             journal.finish_attempt(log.connection, was.key, ticket.attempt, str(now.state), cause)
@@ -312,7 +318,7 @@ class Submission:
         self._login.log.observed(
             EventKind.OUTCOME, operation="submit", key=record.key, outcome=str(record.state)
         )
-        return record
+        return record, result
 
     def answer(self, record: Record, result: PlaceResult | None = None) -> Order:
         """Return the confirmed order, or raise the answer the journal holds for its key.
@@ -361,6 +367,16 @@ _UNKNOWN_WORDS = {
     State.AMBIGUOUS: "more than one venue order fits; a person must say which",
     State.DUPLICATE: "the venue holds more than one order under this key; a person must look",
 }
+
+
+def _strange(ack: Ack, ticket: Ticket) -> str | None:
+    """Name what of an acknowledgement doesn't belong together, or isn't the ticket's."""
+    refs = [ack.ref] if ack.echo is None else [ack.ref, ack.echo.ref]
+    ids = {ref.broker_order_id for ref in refs} - {None}
+    tokens = {ref.token for ref in refs} - {None, ticket.token} if ticket.token else set()
+    if len(ids) > 1:
+        return "its id and that of the terms shown differ"
+    return f"its token is {min(map(str, tokens))}" if tokens else None
 
 
 def _conflict(order: Order) -> errors.IdempotencyConflict:

@@ -83,7 +83,18 @@ async def test_it_is_that_order(clock: SteppedClock, state: State) -> None:
             assert (await broker.outcome(order.idempotency_key)).filled_quantity > 1
 
 
-@OPEN
+async def test_what_was_seen_at_the_venue_is_not_absent_by_a_persons_word(clock: SteppedClock) -> None:
+    venue = venue_for(State.DUPLICATE, clock)
+    async with venue.client() as broker:
+        order = await in_doubt(broker, State.DUPLICATE)
+        with pytest.raises(OrderError, match="was seen at the venue as V1, V2") as caught:
+            await broker.resolve(order.idempotency_key)
+        assert "name one of these" in str(caught.value.next_step)
+        assert where(broker, order) is State.DUPLICATE
+        assert (await broker.unresolved())[0].broker_order_ids == ("V1", "V2")
+
+
+@pytest.mark.parametrize("state", [State.UNKNOWN, State.AMBIGUOUS])
 async def test_it_is_not_there(clock: SteppedClock, state: State) -> None:
     venue = venue_for(state, clock)
     async with venue.client() as broker:
