@@ -676,3 +676,24 @@ def test_a_fee_of_what_was_taken_back_follows_to_its_own_opposite_alone(desk: De
         "E2": usd("0.5"), "B3": usd("-0.2"),
     }  # fmt: skip
     assert [event.message for event in desk.events] == ["0.01 BTC + 0.3 USD", "-0.01 BTC + -0.3 USD"]
+
+
+def test_all_of_this_holds_for_a_row_of_another_account(desk: Desk) -> None:
+    desk.profile = replace(PROFILE, fee_timing="seconds")
+    seen = trade("E1", account_id="A2", fees=None)
+    desk.see(seen)
+    desk.see(replace(seen, fees=usd("0.2"), fee_status=FeeStatus.FINAL))
+    desk.see(FeeAmendment("B1", usd("-0.3"), FeeStatus.FINAL, "A2"))  # before its bust
+    desk.see(trade("B1", "-1", kind=FillKind.BUST, corrects="E1", account_id="A2", fees=None))
+    assert [fill.fees for fill in desk.rows.fills_at("A2", "V1")] == [usd("0.2"), usd("-0.3")]
+    desk.see(FeeAmendment("B1", usd("-0.2"), FeeStatus.FINAL, "A2"))
+    desk.see(FeeAmendment("E1", usd("0.4"), FeeStatus.FINAL, "A2"))
+    assert [fill.fees for fill in desk.rows.fills_at("A2", "V1")] == [usd("0.4"), usd("-0.4")]
+    assert (desk.order.fees, desk.fills()) == (None, [])
+
+
+def test_the_fill_that_completes_an_order_is_told_before_what_follows_it(desk: Desk) -> None:
+    desk.see(trade("E1", "1"))
+    desk.see(trade("E2", "4"), trade("E3", "5"), trade("X1", by="X1"))
+    kinds = ["fill" if isinstance(entry, Fill) else entry.kind for entry in desk.log.entries]
+    assert kinds == ["fill", "fill", "status", "settled", "fill"]

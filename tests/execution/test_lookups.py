@@ -181,6 +181,8 @@ def test_an_execution_has_all_its_fields_as_a_fill() -> None:
         {"price": Decimal("Infinity")},
         {"executed_at": Venue.opened.replace(tzinfo=None)},
         {"symbol": ""},
+        {"price": 100.5},
+        {"quantity": 0.5},
     ],
     ids=str,
 )
@@ -188,6 +190,14 @@ def test_what_no_fill_can_hold_is_refused(wrong: dict[str, object]) -> None:
     record = Record("k1", "m", "A1", State.CONFIRMED, buy())
     with pytest.raises(InvalidInput):
         fields_of(replace(SEEN, **wrong), record, "A1")  # type: ignore[arg-type]
+
+
+def test_whole_numbers_become_exact_ones() -> None:
+    record = Record("k1", "m", "A1", State.CONFIRMED, buy())
+    for name in ("quantity", "price"):
+        fields = fields_of(replace(SEEN, **{name: 7}), record, "A1")  # type: ignore[arg-type]
+        assert type(fields[name]) is Decimal
+        assert fields[name] == 7
 
 
 # --- terms that an instrument measures -----------------------------------------------------------
