@@ -26,11 +26,12 @@ _MARK = "\ue000"
 SHORTEST = 6
 
 _KEYS = "|".join(
-    f"{kind}[-_]?(?:key|sign)" for kind in ("api", "access", "private", "signing", "consumer", "app")
+    f"{kind}[-_]?(?:key|sign)"
+    for kind in ("api", "access", "private", "signing", "consumer", "app", "listen")
 )
 _WORDS = (
-    "authorization|signature|passphrase|password|passwd|cookie|(?<!page)(?<!page[-_])token|jwt|otp|credentials?"
-    f"|secret(?:[-_]?(?:key|id))?|(?:{_KEYS})(?:[-_]?id)?|(?<![a-z])x[-_](?:key|sign|session)"
+    "authorization|signature|passphrase|password|passwd|pwd|cookie|(?<!page)(?<!page[-_])token|jwt|otp|credentials?"
+    f"|secret(?:[-_]?(?:key|id))?|(?<!trading)(?<!trading[-_])session[-_]?id|(?:{_KEYS})(?:[-_]?id)?|(?<![a-z])x[-_](?:key|sign|session)"
 )
 _BARE = r"""[^\s&;,"'\\(){}\[\]]+"""
 #: What is secret by its look: a word that must be there before the search is worth its time, and the pattern.
@@ -43,19 +44,27 @@ _LOOKS = {
 #: A secret-looking name with its value: headers in text, `name=value`, and quoted as in JSON and in reprs.
 _NAMED = (
     r"(?:authorization|cookie):\s*(?P<secret>[^\r\n\"']+)|\bbearer\s+(?P<_bearer>[\w.~+/=-]{20,})",
-    rf"(?:(?<=-)(?:sign|{_WORDS})|\bapi-key):[ \t]*(?P<secret>{_BARE})",
     rf"(?:{_WORDS})=(?P<q>\\*[\"'])?(?P<secret>(?(q).*?(?=(?P=q))|{_BARE}))",
     rf"""\((?:b?["'][\w-]*)(?:{_WORDS})["'], ?b?(?P<q>["'])(?P<secret>.*?)(?=(?P=q))""",  # a header as a pair
     rf"(?:{_WORDS})(?P<_k>\\*[\"'])\s*:\s*"
-    rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<_number>\d[\d.]*))",
+    rf"(?:b?(?P<q>\\*[\"'])(?P<secret>(?:(?!(?P=q))(?:\\.|.))*)|(?P<_number>\d[\d.]*)|(?P<_open>[\[{{]))",
+)
+
+#: The same without quotation marks, before a colon.
+_UNQUOTED = (
+    rf"(?:(?<=-)(?:sign|{_WORDS})|\bapi-key):[ \t]*(?P<secret>{_BARE})",
+    # Written as in a YAML file; words about a field, which have neither digits nor that length, stay.
+    rf"(?:(?<=_)(?:{_WORDS})|\b(?:{_KEYS})|pwd|passw(?:or)?d):[ \t]*(?=\S*\d|\S{{20}})(?P<secret>{_BARE})",
 )
 
 _insensitive = functools.partial(re.compile, flags=re.IGNORECASE | re.DOTALL)
 # Lower case and letters first, which a search skips to; the patterns above take many times as long.
 _word = re.compile(
     f"authorization|signature|pass|cookie|secret|token|jwt|otp|credential|bearer|x[-_](?:key|s)|{_KEYS}"
+    "|pwd|session[-_]?id"
 ).search
 _secret_name = _insensitive(rf"(?:{_WORDS})\Z")
+_colon, _unquoted = re.compile("[a-z]:(?!//)").search, [*map(_insensitive, _UNQUOTED)]
 _looks, _named = {hint: _insensitive(_LOOKS[hint]) for hint in _LOOKS}, [*map(_insensitive, _NAMED)]
 _lock = threading.Lock()
 _secrets: dict[str, None] = {}
@@ -135,8 +144,11 @@ def _text(text: str) -> str:
     for hint, pattern in _looks.items():
         if hint in lower:
             clean = pattern.sub(_cut, clean)
-    named = _named if _word(lower) else ()
-    for pattern in (*named, *_patterns):
+    if _word(lower):
+        for pattern in (*_named[:-1], *(_unquoted if _colon(lower) else ())):
+            clean = pattern.sub(_cut, clean)
+        clean = _without_values(clean)
+    for pattern in _patterns:
         clean = pattern.sub(_cut, clean)
     if known is None or clean == text:
         return clean
@@ -148,11 +160,43 @@ def _text(text: str) -> str:
     return REDACTED
 
 
+def _without_values(text: str) -> str:
+    """Cut the values of quoted names, lists and tables to their last bracket."""
+    parts, at = [], 0
+    while match := _named[-1].search(text, at):
+        parts += text[at : match.start()], _cut(match)
+        at = _end_of_nested(text, match) if match["_open"] else match.end()
+    return "".join((*parts, text[at:])) if parts else text
+
+
+def _end_of_nested(text: str, match: re.Match[str]) -> int:
+    depth = 0
+    for piece in _pieces(match["_k"]).finditer(text, match.start("_open")):
+        depth += (piece[0] in "[{") - (piece[0] in "]}")
+        if not depth:
+            return piece.end()
+    return len(text)  # cut off: whatever is there belongs to it
+
+
+@functools.lru_cache(8)
+def _pieces(mark: str) -> re.Pattern[str]:
+    """Return what finds brackets, and whole texts in such marks: a bracket in them counts for nothing.
+
+    JSON within JSON marks its texts with backslashes, and twice as many escape one within.
+    """
+    slashes, quote_ = len(mark) - 1, mark[-1]
+    escaped = rf"\\{{{2 * slashes + 2}}}|\\{{{2 * slashes + 1}}}{quote_}"
+    mark = re.escape(mark)
+    return re.compile(rf"{mark}(?:{escaped}|(?!{mark}).)*+{mark}|[\[\]{{}}]", re.DOTALL)
+
+
 def _cut(match: re.Match[str]) -> str:
     groups = match.groupdict()
-    group = next((name for name in ("secret", "_bearer", "_number") if groups.get(name) is not None), 0)
+    group = next(
+        (name for name in ("secret", "_bearer", "_number", "_open") if groups.get(name) is not None), 0
+    )
     (start, end), begin = match.span(group), match.start()
-    mark = groups["_k"] if group == "_number" else ""  # so that JSON stays JSON
+    mark = groups["_k"] if group in ("_number", "_open") else ""  # so that JSON stays JSON
     shown = f"{mark}{REDACTED}{mark}" if end > start else ""
     return f"{match[0][: start - begin]}{shown}{match[0][end - begin :]}"
 
