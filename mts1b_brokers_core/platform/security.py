@@ -25,10 +25,8 @@ _MARK = "\ue000"
 #: Shorter values occur in innocent text too, and can't be searched for.
 SHORTEST = 6
 
-_KEYS = "|".join(
-    f"{kind}[-_]?(?:key|sign)"
-    for kind in ("api", "access", "private", "signing", "consumer", "app", "listen")
-)
+_KINDS = ("api", "access", "private", "signing", "consumer", "app", "listen")
+_KEYS = "|".join(f"{kind}[-_]?(?:key|sign)" for kind in _KINDS)
 _WORDS = (
     "authorization|signature|passphrase|password|passwd|pwd|cookie|(?<!page)(?<!page[-_])token|jwt|otp|credentials?"
     f"|secret(?:[-_]?(?:key|id))?|(?<!trading)(?<!trading[-_])session[-_]?id|(?:{_KEYS})(?:[-_]?id)?|(?<![a-z])x[-_](?:key|sign|session)"
@@ -162,7 +160,8 @@ def _text(text: str) -> str:
 
 def _without_values(text: str) -> str:
     """Cut the values of quoted names, lists and tables to their last bracket."""
-    parts, at = [], 0
+    parts: list[str] = []
+    at = 0
     while match := _named[-1].search(text, at):
         parts += text[at : match.start()], _cut(match)
         at = _end_of_nested(text, match) if match["_open"] else match.end()
@@ -191,10 +190,8 @@ def _pieces(mark: str) -> re.Pattern[str]:
 
 
 def _cut(match: re.Match[str]) -> str:
-    groups = match.groupdict()
-    group = next(
-        (name for name in ("secret", "_bearer", "_number", "_open") if groups.get(name) is not None), 0
-    )
+    groups, kinds = match.groupdict(), ("secret", "_bearer", "_number", "_open")
+    group = next((name for name in kinds if groups.get(name) is not None), 0)
     (start, end), begin = match.span(group), match.start()
     mark = groups["_k"] if group in ("_number", "_open") else ""  # so that JSON stays JSON
     shown = f"{mark}{REDACTED}{mark}" if end > start else ""
