@@ -17,6 +17,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 from mts1b_brokers_core.foundation import orders
 from mts1b_brokers_core.foundation.accounts import Account
 from mts1b_brokers_core.foundation.base import Money
+from mts1b_brokers_core.foundation.errors import ConfigurationError
 from mts1b_brokers_core.foundation.instruments import Instrument
 from mts1b_brokers_core.platform.ratelimit import Limit
 
@@ -50,7 +51,9 @@ class VenueProfile:
 
     `not_after` names the means by which the venue itself refuses a late request, `not_after_seconds`
     how long after sending that is. `visibility` is the longest delay until an accepted order shows in
-    the sources, `clock_uncertainty` what our idea of the venue's clock may be off by.
+    the sources, `clock_uncertainty` what our idea of the venue's clock may be off by. `sources` are those
+    that only together show every order, by the names its coverages use. Raises `ConfigurationError` where
+    `not_after` and `not_after_seconds` don't go together.
     """
 
     venue: str
@@ -73,6 +76,17 @@ class VenueProfile:
     login: Literal["exclusive", "shared"] = "shared"
     limits: tuple[Limit, ...] = ()
     reopens: frozenset[orders.OrderStatus] = frozenset()
+    sources: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        limited, seconds = self.not_after != "none", self.not_after_seconds
+        if limited is (seconds is None) or (seconds is not None and seconds <= 0):
+            expected = "seconds above 0" if limited else "None, as nothing limits it"
+            raise ConfigurationError(
+                f"{self.venue}: not_after is {self.not_after!r} and not_after_seconds {seconds};"
+                f" expected {expected}.",
+                next_step="give the profile both, or neither",
+            )
 
 
 class Guarantee(StrEnum):

@@ -104,6 +104,10 @@ def _absence(
     ticket: port.Ticket, coverage: port.Coverage, asked: Asked, profile: port.VenueProfile
 ) -> Verdict:
     where, margin = ", ".join(coverage.sources), profile.visibility + asked.slack
+    if unread := ", ".join(sorted(profile.sources.difference(coverage.sources))):
+        return Verdict(State.UNKNOWN, f"not found, but {unread} was not read")
+    if not coverage.sources:
+        return Verdict(State.UNKNOWN, "not found, but the look-up names no source that it read")
     if not coverage.complete or (coverage.since is not None and coverage.since > ticket.t0):
         return Verdict(State.UNKNOWN, f"not found, but {where} was not read completely")
     if profile.token.dedupes and profile.token.unique == "forever":

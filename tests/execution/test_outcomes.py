@@ -143,9 +143,13 @@ def test_what_was_seen_meanwhile_outweighs_a_mere_no(
             Guarantee.RESOLVER_PROBABLE,
             Guarantee.THIS_PROCESS,
         ),
-        (replace(PROFILE, not_after="deadline"), Guarantee.RESOLVER_PROVEN, Guarantee.THIS_PROCESS),
         (
-            replace(PROFILE, token=TokenRule("none"), not_after="deadline"),
+            replace(PROFILE, not_after="deadline", not_after_seconds=10.0),
+            Guarantee.RESOLVER_PROVEN,
+            Guarantee.THIS_PROCESS,
+        ),
+        (
+            replace(PROFILE, token=TokenRule("none"), not_after="deadline", not_after_seconds=10.0),
             Guarantee.FINGERPRINT,
             Guarantee.THIS_PROCESS,
         ),

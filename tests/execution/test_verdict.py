@@ -25,6 +25,7 @@ from mts1b_brokers_core.execution.port import (
     VenueProfile,
 )
 from mts1b_brokers_core.execution.verdict import Asked, Verdict, after, by_hand, verdict
+from mts1b_brokers_core.foundation.errors import ConfigurationError
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus, OrderType, Side
 
 TOKEN = "t1"
@@ -168,6 +169,33 @@ def test_an_absence_is_only_as_sure_as_what_was_read() -> None:
     late = replace(ALL, since=Venue.opened + timedelta(microseconds=1))
     assert absence(3600, coverage=late).state is State.UNKNOWN
     assert absence(3600, coverage=replace(ALL, since=Venue.opened)).certainty == "probable"
+
+
+@pytest.mark.parametrize(
+    ("sources", "read", "words"),
+    [
+        ((), (), "names no source"),
+        (("open orders", "history"), ("open orders",), "history was not read"),
+        (("open orders", "history"), (), "history, open orders was not read"),
+    ],
+)
+@pytest.mark.parametrize("profile", [PROFILE, DEADLINE, DEDUPES])
+def test_an_absence_needs_every_source_that_the_venue_has(
+    profile: VenueProfile, sources: tuple[str, ...], read: tuple[str, ...], words: str
+) -> None:
+    profile = replace(profile, sources=frozenset(sources))
+    verdict = absence(3600, profile, Coverage(read))
+    assert (verdict.state, verdict.certainty) == (State.UNKNOWN, None)
+    assert words in verdict.evidence
+    assert absence(3600, profile, Coverage(("more", "history", "open orders"))).state is State.NOT_PLACED
+
+
+@pytest.mark.parametrize(
+    ("not_after", "seconds"), [("deadline", None), ("timestamp", 0.0), ("credential", -1.0), ("none", 5.0)]
+)
+def test_a_time_limit_of_the_venues_has_a_length(not_after: Any, seconds: float | None) -> None:
+    with pytest.raises(ConfigurationError, match="not_after is"):
+        replace(PROFILE, not_after=not_after, not_after_seconds=seconds)
 
 
 def test_an_absence_is_proven_once_the_venue_refuses_the_request_by_itself() -> None:
