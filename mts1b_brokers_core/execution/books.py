@@ -48,6 +48,9 @@ class Ingested:
     lacking: dict[str, OrderRef] = field(default_factory=dict)
     reread: list[OrderRef] = field(default_factory=list)
     fills: list[datetime] = field(default_factory=list)
+    #: What contradicts the log: the cause, and the words that do.
+    odd: list[tuple[str, str]] = field(default_factory=list)
+    parked: bool = False
 
 
 @dataclass(slots=True)
@@ -150,6 +153,7 @@ class Books:
         row = self._find(account, seen.ref)
         fields = fields_of(seen, row.now if row else None, account)
         if row is None and not parked and parking.could_own(self._log.connection, account, seen):
+            self.result.parked = True
             parking.park(self._log.connection, account, seen, to_ns(self._log.now + self._park))
             return
         void = self._log.rows.is_void(account, fill_id)

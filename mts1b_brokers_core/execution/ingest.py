@@ -27,6 +27,9 @@ class Ingest:
         self._held: dict[str, OrderView] = {}
         #: Called with a key when a terminal status begins to wait for its last fills.
         self.on_held: Callable[[str], object] | None = None
+        self.park_max = park_max
+        #: Called when an execution begins to wait for the order it may be of.
+        self.on_parked: Callable[[], object] | None = None
         #: Tells the venue's time, where that is known.
         self.venue_now: Callable[[], datetime] | None = None
 
@@ -73,7 +76,7 @@ class Ingest:
             return books.close()
 
         result = await self._log.transact(work)
-        for cause, words in unreadable:
+        for cause, words in unreadable + result.odd:
             self._log.observed(EventKind.UNREADABLE, cause, words=words)
         for key in result.past.union(result.orders):
             self._held.pop(key, None)
@@ -82,6 +85,8 @@ class Ingest:
             self._held[key] = view
             if begins and self.on_held is not None:
                 self.on_held(key)
+        if result.parked and self.on_parked is not None:
+            self.on_parked()
         return result
 
     def _books(self, log: Appender, *, release: bool = False, fresh: bool = False) -> Books:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import sqlite3
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
 from mts1b_brokers_core.platform.ratelimit import Priority, prioritised
 
-from . import journal, port
+from . import journal, parking, port
 from .books import Ingested
 from .journal import State
 from .login import Login
@@ -33,6 +34,8 @@ _OVERLAP = timedelta(minutes=5)
 #: How old an execution is that the stream should have brought by then.
 _ON_ITS_WAY = timedelta(seconds=2)
 _FIRST_WAIT, _LONGEST_WAIT, _ONCE_MORE = 0.25, 30.0, (0.1, 0.5)
+#: Seconds until a listing that had holes is read again.
+_HOLES_WAIT = 5.0
 #: Refusals of the login after which one reading gives up; more of them would lock the key at some venues.
 _REFUSALS = 3
 #: How long an order that probably isn't at the venue is looked for again, in case it arrives late.
@@ -64,6 +67,13 @@ class Intake:
         # Executions that nothing tells apart can only be counted in a listing of all of them.
         self._merged = _MERGED[:2] if profile.fill_identity == "content" else _MERGED
         self._gap, self._up = False, True
+        #: False where the last reading of the past was told to be, or seen to be, no whole one.
+        self._whole = True
+        self._again: float | None = None
+        self._run = run
+        self._parked = False
+        #: The end of an outage that was longer than the venue keeps executions, announced already.
+        self._outage: datetime | None = None
         #: How often frames were lost: a reading begun before the last time closes no gap.
         self._losses = 0
         self._fees_until: datetime | None = None
@@ -79,6 +89,7 @@ class Intake:
         self._wanted = asyncio.Event()
         login.ingest.venue_now = login.skew.venue_now
         login.ingest.on_held = lambda key: run(self._release(key), f"settle {key}")
+        login.ingest.on_parked = self._wait_parked
         login.log.on_bound = lambda: run(self._unpark(), "parked fills")
 
     # --- start, and reads with overlap ----------------------------------------------------------
@@ -102,7 +113,20 @@ class Intake:
             if losses == self._losses:
                 await self._close_gap()
         await self._unpark()
+        if self._whole:
+            self._again = None
+        elif self._again is None:
+            self._again = _HOLES_WAIT
+            self._run(self._read_again(), "incomplete listing")
         return seen
+
+    async def _read_again(self) -> None:
+        """Want everything again until the venue lists all of it: ever more rarely, and beside the stream."""
+        while (wait := self._again) is not None:
+            await self._login.clock.sleep(wait)
+            if self._again is not None:
+                self._again = min(wait * 2, max(_LONGEST_WAIT, self._every))
+                self._want((), everything=True)
 
     async def _catch_up(self) -> Ingested:
         login, profile = self._login, self._login.port.profile
@@ -111,12 +135,15 @@ class Intake:
         since = min(filter(None, (read_until, last.executed_at if last else None)), default=self._since)
         since -= _OVERLAP + timedelta(seconds=profile.correction_lookback)
         await self._check_window(read_until, now)
-        seen = await self._observe(await self._ask(login.port.executions, login.account_id, since, None))
+        past = await self._ask(login.port.executions, login.account_id, since, None)
+        whole = _whole(past)
+        seen = await self._observe(past)
         records = login.journal.read(journal.unsettled, (State.CONFIRMED, State.DUPLICATE))
         refs = [port.OrderRef(name) for row in records for name in row.order.broker_order_ids]
         shown: set[str | None] = set()
         for start in range(0, len(refs), _AT_ONCE):
-            listing = await login.port.read(refs[start : start + _AT_ONCE])
+            listing = await _told(login.port.read, refs[start : start + _AT_ONCE])
+            whole = whole and _whole(listing)
             part = await self._observe(listing, fresh=True)
             seen.fills += part.fills
             seen.fills += await self._follow(part)
@@ -124,13 +151,14 @@ class Intake:
             if listing.unreadable or not listing.coverage.complete:
                 shown |= {ref.broker_order_id for ref in refs}  # what is not shown may still be there
         for record in records:
-            if record.order.broker_order_id not in shown | self._vanished:
+            name = record.order.broker_order_id
+            if name not in shown and name not in self._vanished:
                 await self._vanish(record.order)
-        login.journal.store.post(
-            lambda connection: connection.execute(
-                "INSERT OR REPLACE INTO meta VALUES ('read_until', ?)", (now.isoformat(),)
-            )
-        )
+        self._whole = whole
+        if whole:
+            until = min(now, past.coverage.as_of or now).isoformat()
+            query = "INSERT OR REPLACE INTO meta VALUES ('read_until', ?)"
+            login.journal.store.post(lambda connection: connection.execute(query, (until,)))
         return seen
 
     async def _vanish(self, order: Order) -> None:
@@ -146,10 +174,11 @@ class Intake:
     async def _check_window(self, read_until: datetime | None, now: datetime) -> None:
         """Announce what can't be read any more: an outage longer than the venue keeps executions."""
         window = self._login.port.profile.fill_window
-        if window is None or read_until is None:
+        if window is None or read_until is None or read_until == self._outage:
             return
         kept = now - timedelta(seconds=window)
         if read_until < kept:
+            self._outage = read_until
             bounds = {"since": str(read_until), "until": str(kept), "closed": "never"}
             why = "the venue keeps executions no longer; compare the positions"
             await self._login.log.note(EventKind.GAP_OPEN, why, **bounds)
@@ -165,16 +194,18 @@ class Intake:
             fills += (await self._observe(await self._ask(port_.read, seen.reread), fresh=True)).fills
         return fills
 
-    async def _ask(self, operation: Callable[P, Awaitable[T]], *values: P.args, **named: P.kwargs) -> T:
+    async def _ask(
+        self, operation: Callable[P, Awaitable[port.Listing[T]]], *values: P.args, **named: P.kwargs
+    ) -> port.Listing[T]:
         """Ask once more, twice at most, before one reply that can't be read costs all those before it."""
         for wait in _ONCE_MORE:
             try:
-                return await operation(*values, **named)
+                return await _told(operation, *values, **named)
             except (errors.AuthenticationError, errors.PermissionDenied):
                 raise
             except _UNREACHED:
                 await self._login.clock.sleep(wait)
-        return await operation(*values, **named)
+        return await _told(operation, *values, **named)
 
     async def _observe(self, listing: port.Listing[port.Seen], *, fresh: bool = False) -> Ingested:
         self.report(listing.unreadable)
@@ -231,7 +262,7 @@ class Intake:
 
     async def _look_for_late_orders(self) -> None:
         since = self._login.clock.now() - _LATE_WATCH
-        for record in self._login.journal.read(journal.unsettled, (State.NOT_PLACED,)):
+        for record in self._login.journal.read(_young_absent, to_ns(since)):
             sent = record.order.submitted_at
             if record.certainty == "probable" and sent is not None and sent >= since:
                 await self._resolver.look_for_late(record)
@@ -246,7 +277,15 @@ class Intake:
         """
         try:
             async for frame in self._login.port.frames():
-                self._waiting.extend(self._login.port.decode(frame))
+                try:
+                    self._waiting.extend(self._login.port.decode(frame))
+                # An adapter that stumbles over one frame has lost that one, and not the stream.
+                except Exception as error:  # noqa: BLE001
+                    words = f"a frame that could not be decoded: {type(error).__name__}"
+                    self.report([port.Unreadable(f"a {type(frame).__name__}", words)])
+                    self._losses += 1
+                    await self._open_gap(words)
+                    self._want((), everything=True)
                 self._arrived.set()
                 if len(self._waiting) >= _WAITING:
                     self._room.clear()
@@ -303,8 +342,10 @@ class Intake:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            refs, everything = list(self._refs)[:_AT_ONCE], self._everything
-            self._refs, self._everything = {ref: None for ref in self._refs if ref not in refs}, False
+            refs, everything = list(itertools.islice(self._refs, _AT_ONCE)), self._everything
+            for ref in refs:
+                del self._refs[ref]
+            self._everything = False
             self._want(())
             await self._persist(self.catch_up if everything else functools.partial(self._read, refs))
 
@@ -329,10 +370,8 @@ class Intake:
         while True:
             try:
                 await read()
-            except errors.PermissionDenied:
-                raise
             except _UNREACHED as error:
-                refused += isinstance(error, errors.AuthenticationError)
+                refused += isinstance(error, (errors.AuthenticationError, errors.PermissionDenied))
                 if refused >= _REFUSALS:
                     raise
                 await self._open_gap(str(error))
@@ -348,8 +387,8 @@ class Intake:
             # An end that shows no count is proven by its executions alone: those have to be read first.
             proven = view.cumulative_quantity is not None or view.status is OrderStatus.FILLED
             with contextlib.suppress(*_UNREACHED), prioritised(Priority.FILLS):
-                listing = await self._login.port.executions_of([view.ref])
-                proven = proven or (listing.coverage.complete and not listing.unreadable)
+                listing = await _told(self._login.port.executions_of, [view.ref])
+                proven = proven or _whole(listing)
                 await self._observe(listing)
             if proven and (view := self._login.ingest.held.get(key)) is not None:
                 await self._login.ingest.observe([view], release=True)
@@ -359,6 +398,18 @@ class Intake:
     async def _unpark(self) -> None:
         with contextlib.suppress(errors.StateError):  # they stay parked
             await self._login.ingest.unpark()
+
+    def _wait_parked(self) -> None:
+        if not self._parked:
+            self._parked = True
+            self._run(self._unpark_late(), "parked fills")
+
+    async def _unpark_late(self) -> None:
+        """Unpark what has waited longest until nothing waits: no event may ever come that does."""
+        while self._login.log.read(parking.parked):
+            await self._login.clock.sleep(self._login.ingest.park_max)
+            await self._unpark()
+        self._parked = False
 
     async def _linked(self, link: port.Link) -> None:
         lost = not link.up or link.data_lost
@@ -375,7 +426,7 @@ class Intake:
             await self._login.log.note(EventKind.GAP_OPEN, words)
 
     async def _close_gap(self) -> None:
-        if self._gap and self._up:
+        if self._gap and self._up and self._whole:
             self._gap = False
             await self._login.log.note(EventKind.GAP_CLOSED, "read again with overlap")
 
@@ -383,6 +434,40 @@ class Intake:
         """Tell observers of rows that make no sense."""
         for row in rows:
             self._login.log.observed(EventKind.UNREADABLE, row.cause, words=row.words)
+
+
+async def _told(
+    operation: Callable[P, Awaitable[port.Listing[T]]], *values: P.args, **named: P.kwargs
+) -> port.Listing[T]:
+    """Return a listing of the adapter's. Whatever fails inside the adapter is a reply that can't be read."""
+    try:
+        listing: object = await operation(*values, **named)
+    except (*_UNREACHED, errors.StateError):
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise errors.UnreadableReply("the adapter gave up on a reading.") from error
+    except Exception as error:
+        raise errors.UnreadableReply(f"the adapter failed on a reading: {type(error).__name__}.") from error
+    if not isinstance(listing, port.Listing):
+        raise errors.UnreadableReply(f"the adapter returned a {type(listing).__name__}, not a listing.")
+    return listing
+
+
+def _whole(listing: port.Listing[object]) -> bool:
+    return listing.coverage.complete and not listing.unreadable
+
+
+def _young_absent(connection: sqlite3.Connection, since_ns: int) -> list[journal.Record]:
+    """Return the orders tried since a time that were not placed."""
+    query = (
+        "SELECT DISTINCT attempts.key FROM attempts JOIN orders USING (key)"
+        " WHERE t0_ns >= ? AND state = ? AND settled = 0"
+    )
+    keys = connection.execute(query, (since_ns, State.NOT_PLACED)).fetchall()
+    return [record for (key,) in keys if (record := journal.get(connection, key)) is not None]
 
 
 def _read_until(connection: sqlite3.Connection) -> datetime | None:

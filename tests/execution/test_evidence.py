@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
-from scripted import PROFILE, Scripted, Venue, buy, settle
+from scripted import PROFILE, Row, Scripted, Venue, buy, fails, settle
 
+from mts1b_brokers_core.execution.intake import _read_until
+from mts1b_brokers_core.execution.port import (
+    Coverage,
+    Inconclusive,
+    Link,
+    Listing,
+    Seen,
+    TokenRule,
+    Unreadable,
+)
+from mts1b_brokers_core.foundation.errors import OutcomeUnknown, PermissionDenied
+from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.orders import Order, OrderStatus
 from mts1b_brokers_core.platform.clock import SteppedClock
 
@@ -86,3 +100,88 @@ async def test_a_date_ahead_of_every_clock_makes_no_later_view_old(clock: Steppe
         venue.bust(seen)
         venue.push(venue.view("V1"))
         assert (await stands(broker, placed)).filled_quantity == 2
+
+
+@pytest.mark.parametrize(
+    "holes",
+    [{"coverage": Coverage(("fills",), complete=False)}, {"unreadable": (Unreadable("row", "bad"),)}],
+)
+async def test_a_listing_with_holes_closes_no_gap_until_the_venue_lists_all(
+    venue: Venue, clock: SteppedClock, holes: dict[str, Any]
+) -> None:
+    async with venue.client(reconcile_every=600) as broker:
+        whole = broker.executions
+        read_until = broker._journal.read(_read_until)
+
+        async def part(*window: Any) -> Listing[Seen]:
+            return replace(await whole(*window), **holes)
+
+        broker.executions = part  # type: ignore[method-assign]
+        venue.push(Link(up=False, data_lost=True, words="cut"), Link(up=True, words="up"))
+        await settle()
+        await clock.advance(1)
+        assert EventKind.GAP_OPEN in venue.kinds()
+        assert EventKind.GAP_CLOSED not in venue.kinds()
+        assert broker._journal.read(_read_until) == read_until
+        broker.executions = whole  # type: ignore[method-assign]
+        await clock.advance(60)
+        await settle()
+        assert venue.kinds().count(EventKind.GAP_CLOSED) == 1
+
+
+async def test_whatever_an_adapter_raises_in_a_reading_is_a_gap_and_read_again(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    async with venue.client(reconcile_every=60) as broker:
+        whole = broker.executions
+        errors: list[BaseException | list[object]] = [
+            KeyError("x"), asyncio.CancelledError(), [], PermissionDenied("403 by a front end")
+        ]  # fmt: skip
+
+        async def odd(*window: Any) -> Any:
+            if not errors:
+                return await whole(*window)
+            if isinstance(error := errors.pop(0), BaseException):
+                raise error
+            return error
+
+        broker.executions = odd  # type: ignore[method-assign]
+        await broker.submit(buy())
+        await clock.advance(61)
+        venue.fill("V1", "1", push=False)
+        for _ in range(6):
+            await clock.advance(20)
+            await settle()
+        assert errors == []
+        assert len(venue.logged()) == 1
+        assert EventKind.GAP_CLOSED in venue.kinds()
+
+
+async def test_a_frame_that_cannot_be_decoded_is_a_gap_and_the_stream_goes_on(venue: Venue) -> None:
+    async with venue.client(reconcile_every=600) as broker:
+        await broker.submit(buy())
+        decode = broker.decode
+        broker.decode = lambda frame: decode(frame[5])  # type: ignore[method-assign]
+        venue.fill("V1", "0.4")
+        await settle()
+        broker.decode = decode  # type: ignore[method-assign]
+        venue.fill("V1", "0.6")
+        await settle()
+        assert [fill.quantity for fill in venue.logged()] == [Decimal("0.4"), Decimal("0.6")]
+        assert {EventKind.UNREADABLE, EventKind.GAP_OPEN, EventKind.GAP_CLOSED} <= set(venue.kinds())
+
+
+async def test_a_parked_fill_waits_no_longer_than_it_may(clock: SteppedClock) -> None:
+    venue = Venue(clock, replace(PROFILE, token=TokenRule("no")))
+    async with venue.client(park_max=3, reconcile_every=600) as broker:
+        venue.place_next.append(fails(ConnectionResetError()))
+        venue.find_next.extend([Inconclusive("x")] * 99)
+        with pytest.raises(OutcomeUnknown):
+            await broker.submit(buy())
+        venue.book["X1"] = Row("X1", None, buy())
+        venue.fill("X1", "1")
+        await settle()
+        assert venue.logged() == []
+        await clock.advance(4)
+        await settle()
+        assert len(venue.logged()) == 1
