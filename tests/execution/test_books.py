@@ -356,7 +356,8 @@ def test_a_rejection_seen_is_one(empty: Desk) -> None:
     assert empty.see(refused).orders == {}
     empty.see(replace(refused, status=OrderStatus.NEW))
     assert (empty.record.state, empty.order.status) == (State.CONFIRMED, OrderStatus.NEW)
-    assert EventKind.LATE in empty.kinds()
+    (late,) = [event for event in empty.events if event.kind is EventKind.LATE]
+    assert late.order_id == "mine"
 
 
 def test_what_an_earlier_id_filled_counts_beside_the_current_one(desk: Desk) -> None:
@@ -367,6 +368,8 @@ def test_what_an_earlier_id_filled_counts_beside_the_current_one(desk: Desk) -> 
     assert [desk.order.filled_quantity, desk.order.average_price] == [5, 100]  # the average is V2's alone
     result = desk.see(trade("E2", "3", "99", by="V2"))
     assert (desk.order.filled_quantity, result.lacking) == (Decimal(5), {})
+    desk.see(view(OrderStatus.PARTIALLY_FILLED, by="V2", cumulative_quantity="4"))
+    assert desk.order.filled_quantity == 6
 
 
 def test_a_new_id_while_a_change_is_open_is_the_changed_orders(desk: Desk) -> None:
@@ -697,3 +700,12 @@ def test_the_fill_that_completes_an_order_is_told_before_what_follows_it(desk: D
     desk.see(trade("E2", "4"), trade("E3", "5"), trade("X1", by="X1"))
     kinds = ["fill" if isinstance(entry, Fill) else entry.kind for entry in desk.log.entries]
     assert kinds == ["fill", "fill", "status", "settled", "fill"]
+
+
+def test_an_end_that_the_venue_takes_back_is_none(empty: Desk) -> None:
+    empty.place(TEN.evolve(status=OrderStatus.EXPIRED))
+    empty.see(view())
+    assert empty.order.status is OrderStatus.EXPIRED
+    empty.profile = replace(PROFILE, reopens=frozenset({OrderStatus.EXPIRED}))
+    empty.see(view())
+    assert empty.order.status is OrderStatus.NEW
