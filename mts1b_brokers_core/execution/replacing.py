@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from dataclasses import replace
 
@@ -31,25 +32,36 @@ class Replacement:
     def __init__(self, login: Login, replacing: Replacing) -> None:
         self._login = login
         self._replacing = replacing
+        self._under_way: dict[tuple[str, str], tuple[str, asyncio.Task[Order]]] = {}
 
     async def replace(self, order_id: str, changes: OrderChanges, idempotency_key: str | None) -> Order:
-        """Change price, stop or total quantity of a working order and return it as changed."""
-        login = self._login
-        record = login.find(order_id)
+        """Change price, stop or total quantity of a working order and return it as changed.
+
+        Who asks for the same change under the same key while it is under way shares its answer.
+        """
+        record = self._login.find(order_id)
         if record is None:
             raise errors.OrderNotFound(
                 f"no order {order_id} was placed here.", next_step="use an order_id of yours"
             )
-        key = idempotency_key or uuid7()
+        key, body = idempotency_key or uuid7(), changes.model_dump_json()
+        name = record.key, key
+        if name not in self._under_way:
+            task = self._login.spawn(self._replace(record, changes, key))
+            self._under_way[name] = body, task
+            task.add_done_callback(lambda _: self._under_way.pop(name, None))
+        asked, task = self._under_way[name]
+        if asked != body:
+            raise _conflict(record.order)
+        return await asyncio.shield(task)
+
+    async def _replace(self, record: Record, changes: OrderChanges, key: str) -> Order:
+        login = self._login
         tries = login.attempts(record.key)
         for tried in tries:
             if tried.kind == f"replace:{key}":
                 if tried.body != changes.model_dump_json():
-                    raise errors.IdempotencyConflict(
-                        "the key was used for other changes.",
-                        reason="idempotency_conflict",
-                        order=record.order,
-                    )
+                    raise _conflict(record.order)
                 return _answer(
                     record.order, State(tried.outcome or State.UNKNOWN), tried.cause or "no answer"
                 )
@@ -191,6 +203,11 @@ def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None
         order=order,
         next_step="read the order; repeat only what it does not show",
     )
+
+
+def _conflict(order: Order) -> errors.IdempotencyConflict:
+    why = "the key was used for other changes."
+    return errors.IdempotencyConflict(why, reason="idempotency_conflict", order=order)
 
 
 def _under_way(order: Order) -> errors.OrderDenied:

@@ -23,7 +23,7 @@ from mts1b_brokers_core.foundation.errors import (
 )
 
 from .http import http_date, is_local, named, not_encrypted, retry_after
-from .retry import again, took_effect
+from .retry import UNREAD, again, took_effect
 from .transport import Cut, Headers, Origin, Pool, Proxy, Reply
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ MOST_CONNECTIONS = 50
 MOST_BYTES = 64 * 2**20
 #: Methods that change nothing at the venue (RFC 9110 section 9.2.1).
 SAFE = frozenset({"GET", "HEAD"})
-#: Statuses that turn a request away unread, whatever it asks for.
-UNREAD = frozenset({401, 403, 429})
 #: Statuses of a gateway that could not reach the venue's own servers, or finds them busy.
 GATEWAY = frozenset({502, 503, 504})
 #: From how many seconds on our wall clock was set, against one that never steps.

@@ -15,6 +15,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 LONGEST = 30.0
+#: Statuses that turn a request away unread, whatever it asks for.
+UNREAD = frozenset({401, 403, 429})
 
 #: What the running scope has done that a repeat would do a second time.
 _done: ContextVar[list[str] | None] = ContextVar("mts1b_attempt_did", default=None)

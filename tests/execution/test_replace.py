@@ -161,6 +161,30 @@ async def test_the_other_answers_leave_the_order_as_it_was_and_are_stored(
         assert len(venue.placed) == 2
 
 
+async def test_who_asks_for_a_change_under_way_shares_its_answer(venue: Venue) -> None:
+    async with client(venue) as broker:
+        placed, gate = await broker.submit(buy()), asyncio.Event()
+
+        async def change_later(venue: Venue, ticket: Any) -> Any:
+            await gate.wait()
+            return change(venue, OrderRef("V1"), ticket)
+
+        venue.replace_next.append(change_later)
+        changes = OrderChanges(limit_price="99")
+        asking = [
+            asyncio.create_task(broker.replace(placed.order_id, changes, idempotency_key="r1"))
+            for _ in range(3)
+        ]
+        await settle()
+        with pytest.raises(IdempotencyConflict):
+            await broker.replace(placed.order_id, OrderChanges(limit_price="98"), idempotency_key="r1")
+        asking[0].cancel()  # whoever goes away cuts nobody's change
+        await settle()
+        gate.set()
+        assert [order.limit_price for order in await asyncio.gather(*asking[1:])] == [99, 99]
+        assert len(venue.placed) == 2
+
+
 @pytest.mark.parametrize("made", [True, False])
 async def test_a_change_in_doubt_is_looked_for_though_the_order_has_filled(
     clock: SteppedClock, made: bool
