@@ -702,10 +702,14 @@ def test_the_fill_that_completes_an_order_is_told_before_what_follows_it(desk: D
     assert kinds == ["fill", "fill", "status", "settled", "fill"]
 
 
-def test_an_end_that_the_venue_takes_back_is_none(empty: Desk) -> None:
+@pytest.mark.parametrize(
+    ("reopens", "becomes"),
+    [((), OrderStatus.EXPIRED), ((OrderStatus.EXPIRED,), OrderStatus.NEW)],
+)
+def test_an_end_that_the_venue_takes_back_is_none(
+    empty: Desk, reopens: tuple[OrderStatus, ...], becomes: OrderStatus
+) -> None:
+    empty.profile = replace(PROFILE, reopens=frozenset(reopens))
     empty.place(TEN.evolve(status=OrderStatus.EXPIRED))
     empty.see(view())
-    assert empty.order.status is OrderStatus.EXPIRED
-    empty.profile = replace(PROFILE, reopens=frozenset({OrderStatus.EXPIRED}))
-    empty.see(view())
-    assert empty.order.status is OrderStatus.NEW
+    assert empty.order.status is becomes
