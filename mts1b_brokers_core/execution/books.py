@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from mts1b_brokers_core.foundation.base import LEDGER, Money, plain
-from mts1b_brokers_core.foundation.errors import BrokerError
+from mts1b_brokers_core.foundation.errors import InvalidInput
 from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.foundation.orders import FeeStatus, Fill, FillKind, Order, OrderStatus
 from mts1b_brokers_core.platform.clock import to_ns
@@ -23,6 +23,7 @@ from .journal import OPEN_QUESTIONS, Record, State
 from .merge import Part, add_fees, apply, left_behind, less_fees, mean, negated, with_fills
 from .port import Execution, FeeAmendment, OrderRef, OrderView, VenueProfile
 from .replaced import change_seen
+from .sound import changed, contradiction
 from .writing import bind_children, tell
 
 #: How far ahead of every clock a time may be that dates a view; one further ahead would make all others old.
@@ -147,10 +148,13 @@ class Books:
         fill_id = str(seen.fill_id)
         fee_open = self._log.rows.fee_open(account, fill_id)
         if fee_open is not None:
+            self._compare(account, seen)
             if fee_open and seen.fees is not None:
                 self.amend(FeeAmendment(fill_id, seen.fees, seen.fee_status, account))
             return
         row = self._find(account, seen.ref)
+        if row is not None and (why := contradiction(seen, row.now.order)) is not None:
+            raise InvalidInput(f"{why}.")
         fields = fields_of(seen, row.now if row else None, account)
         if row is None and not parked and parking.could_own(self._log.connection, account, seen):
             self.result.parked = True
@@ -163,6 +167,15 @@ class Books:
             self._take_back(account, seen.corrects, None)
         if not void:
             self._add(fields, row, seen.ref, account)
+
+    def _compare(self, account: str, seen: Execution) -> None:
+        """Tell, once, of an execution that comes again as another one."""
+        fill = self._log.rows.fill(account, str(seen.fill_id))
+        row = self._find(account, seen.ref)
+        why = changed(seen, fill, row.now.order.broker_order_ids if row else ()) if fill else None
+        if why is not None and why not in self._exceeding:
+            self._exceeding.add(why)
+            self.result.odd.append((why, repr(seen)))
 
     def _exceeds(self, row: _Row, seen: Execution) -> bool:
         """Refuse an execution whose id is our own making where it would fill more than was ordered."""
@@ -202,6 +215,11 @@ class Books:
         if state is None and record.state in OPEN_QUESTIONS:
             state = State.CONFIRMED
         self._late(record, order)
+        asked = None if order.legs else order.quantity
+        if asked is not None and logged.quantity > asked and record.key not in self._exceeding:
+            self._exceeding.add(record.key)
+            why = f"{plain(logged.quantity)} filled, above the {plain(asked)} ordered"
+            self._log.event(EventKind.SUM_EXCEEDED, order, why)
         now = replace(record, order=order, logged=logged, state=state or record.state)
         if busted := fills[-1].kind is FillKind.BUST:
             self.result.past.add(record.key)
@@ -583,7 +601,7 @@ def identified(seen: Execution, identity: str, alike: Counter[str]) -> Execution
     if seen.kind is FillKind.BUST and corrects and fill_id in (None, corrects):
         fill_id = f"{corrects}:bust"
     if fill_id is None:
-        raise BrokerError(
+        raise InvalidInput(
             "the adapter reported an execution without an id, which its profile doesn't announce.",
             next_step="report this to the adapter's author",
         )

@@ -13,6 +13,7 @@ from . import journal, parking
 from .books import Books, Ingested
 from .eventlog import Appender, EventLog
 from .port import Execution, FeeAmendment, OrderView, VenueProfile
+from .sound import unsound
 
 
 class Ingest:
@@ -58,6 +59,9 @@ class Ingest:
         def work(log: Appender) -> Ingested:
             books = self._books(log, release=release, fresh=fresh)
             for item in seen:
+                if (cause := unsound(item)) is not None:
+                    unreadable.append((cause, repr(item)))
+                    continue
                 try:
                     if isinstance(item, Execution):
                         books.execution(item)
@@ -76,8 +80,7 @@ class Ingest:
             return books.close()
 
         result = await self._log.transact(work)
-        for cause, words in unreadable + result.odd:
-            self._log.observed(EventKind.UNREADABLE, cause, words=words)
+        self._report(unreadable + result.odd)
         for key in result.past.union(result.orders):
             self._held.pop(key, None)
         for key, view in result.held.items():
@@ -88,6 +91,10 @@ class Ingest:
         if result.parked and self.on_parked is not None:
             self.on_parked()
         return result
+
+    def _report(self, rows: Sequence[tuple[str, str]]) -> None:
+        for cause, words in rows:
+            self._log.observed(EventKind.UNREADABLE, cause, words=words)
 
     def _books(self, log: Appender, *, release: bool = False, fresh: bool = False) -> Books:
         return Books(
@@ -100,6 +107,8 @@ class Ingest:
         if not self._log.read(parking.parked):
             return
 
+        odd: list[tuple[str, str]] = []
+
         def work(log: Appender) -> None:
             books = self._books(log)
             for seen, until_ns in parking.parked(log.connection):
@@ -108,8 +117,12 @@ class Ingest:
                 expired = until_ns <= log.now_ns
                 if ours or expired or not parking.could_own(log.connection, account, seen):
                     parking.unpark(log.connection, account, seen.fill_id)
-                    books.execution(seen, parked=True)
-            books.close()
+                    try:
+                        books.execution(seen, parked=True)
+                    except InvalidInput as error:
+                        odd.append((error.message, repr(seen)))
+            odd.extend(books.close().odd)
             failpoint("unpark.uncommitted")
 
         await self._log.transact(work)
+        self._report(odd)

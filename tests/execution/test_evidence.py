@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,13 +17,14 @@ from mts1b_brokers_core.execution.port import (
     Inconclusive,
     Link,
     Listing,
+    OrderRef,
     Seen,
     TokenRule,
     Unreadable,
 )
 from mts1b_brokers_core.foundation.errors import OutcomeUnknown, PermissionDenied
 from mts1b_brokers_core.foundation.events import EventKind
-from mts1b_brokers_core.foundation.orders import Order, OrderStatus
+from mts1b_brokers_core.foundation.orders import FillKind, Order, OrderStatus, Side
 from mts1b_brokers_core.platform.clock import SteppedClock
 
 CUMULATIVE = replace(PROFILE, fill_identity="cumulative")
@@ -114,16 +115,17 @@ async def test_a_listing_with_holes_closes_no_gap_until_the_venue_lists_all(
         read_until = broker._journal.read(_read_until)
 
         async def part(*window: Any) -> Listing[Seen]:
-            return replace(await whole(*window), **holes)
+            listing: Listing[Seen] = replace(await whole(*window), **holes)
+            return listing
 
-        broker.executions = part  # type: ignore[method-assign]
+        broker.executions = part  # type: ignore[method-assign,assignment,unused-ignore]
         venue.push(Link(up=False, data_lost=True, words="cut"), Link(up=True, words="up"))
         await settle()
         await clock.advance(1)
         assert EventKind.GAP_OPEN in venue.kinds()
         assert EventKind.GAP_CLOSED not in venue.kinds()
         assert broker._journal.read(_read_until) == read_until
-        broker.executions = whole  # type: ignore[method-assign]
+        broker.executions = whole  # type: ignore[method-assign,assignment,unused-ignore]
         await clock.advance(60)
         await settle()
         assert venue.kinds().count(EventKind.GAP_CLOSED) == 1
@@ -145,7 +147,7 @@ async def test_whatever_an_adapter_raises_in_a_reading_is_a_gap_and_read_again(
                 raise error
             return error
 
-        broker.executions = odd  # type: ignore[method-assign]
+        broker.executions = odd  # type: ignore[method-assign,assignment,unused-ignore]
         await broker.submit(buy())
         await clock.advance(61)
         venue.fill("V1", "1", push=False)
@@ -157,14 +159,16 @@ async def test_whatever_an_adapter_raises_in_a_reading_is_a_gap_and_read_again(
         assert EventKind.GAP_CLOSED in venue.kinds()
 
 
-async def test_a_frame_that_cannot_be_decoded_is_a_gap_and_the_stream_goes_on(venue: Venue) -> None:
+async def test_a_frame_that_cannot_be_decoded_is_a_gap_and_the_stream_goes_on(
+    venue: Venue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with venue.client(reconcile_every=600) as broker:
         await broker.submit(buy())
         decode = broker.decode
-        broker.decode = lambda frame: decode(frame[5])  # type: ignore[method-assign]
+        monkeypatch.setattr(broker, "decode", lambda frame: decode(frame[5]))
         venue.fill("V1", "0.4")
         await settle()
-        broker.decode = decode  # type: ignore[method-assign]
+        monkeypatch.undo()
         venue.fill("V1", "0.6")
         await settle()
         assert [fill.quantity for fill in venue.logged()] == [Decimal("0.4"), Decimal("0.6")]
@@ -185,3 +189,53 @@ async def test_a_parked_fill_waits_no_longer_than_it_may(clock: SteppedClock) ->
         await clock.advance(4)
         await settle()
         assert len(venue.logged()) == 1
+
+
+async def test_what_makes_no_sense_is_told_of_and_costs_only_itself(venue: Venue) -> None:
+    async with venue.client(reconcile_every=600) as broker:
+        placed = await broker.submit(buy())
+        good = venue.fill("V1", "0.4", push=False)
+        shown = replace(venue.view("V1"), status=OrderStatus.NEW, cumulative_quantity=Decimal(0))
+        naive = datetime(2026, 7, 1)  # noqa: DTZ001
+        change: Any = replace
+        odd: list[Any] = [
+            change(good, fill_id="a", quantity=Decimal(-1)),
+            change(good, fill_id="b", quantity=Decimal(0)),
+            change(good, fill_id="c", quantity=0.4),
+            change(good, fill_id="d", price=Decimal("NaN")),
+            change(good, fill_id="e", kind=FillKind.BUST),
+            change(good, fill_id="f", symbol="ETH-USD"),
+            change(good, fill_id="g", side=Side.SELL),
+            change(good, fill_id="h", executed_at=naive),
+            change(good, fill_id=None),
+            change(shown, status="WEIRD"),
+            change(shown, cumulative_quantity=0.4),
+            change(shown, cumulative_quantity=Decimal("NaN")),
+            change(shown, updated=naive),
+            change(shown, cumulative_fees=(Decimal(1),)),
+        ]
+        venue.push(*odd, good)
+        assert (await stands(broker, placed)).filled_quantity == Decimal("0.4")
+        assert [fill.fill_id for fill in venue.logged()] == [good.fill_id]
+        assert venue.kinds().count(EventKind.UNREADABLE) == len(odd)
+
+
+async def test_more_than_was_ordered_is_logged_and_told_of_once(venue: Venue) -> None:
+    async with venue.client(reconcile_every=600) as broker:
+        placed = await broker.submit(buy())
+        for _ in range(3):
+            venue.fill("V1", "0.6")
+            await settle()
+        assert (await stands(broker, placed)).filled_quantity == Decimal("1.8")
+        assert venue.kinds().count(EventKind.SUM_EXCEEDED) == 1
+
+
+async def test_an_execution_that_comes_again_as_another_is_told_of_once(venue: Venue) -> None:
+    async with venue.client(reconcile_every=600) as broker:
+        placed = await broker.submit(buy())
+        await broker.submit(buy())
+        seen = venue.fill("V1", "0.4")
+        venue.push(seen, replace(seen, ref=OrderRef("V2")), replace(seen, quantity=Decimal("0.5")))
+        venue.push(replace(seen, quantity=Decimal("0.5")))
+        assert (await stands(broker, placed)).filled_quantity == Decimal("0.4")
+        assert venue.kinds().count(EventKind.UNREADABLE) == 2
