@@ -12,9 +12,11 @@ from . import jsontext, render
 from .account import whereabouts
 from .failures import FAILED
 from .options import Target, complete_name, name_argument, target_options
-from .session import answer_no, asked, meant, with_broker
+from .session import answer_no, asked, meant, run, with_broker
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from mts1b_brokers_core.execution.client import VenueClient
     from mts1b_brokers_core.foundation.orders import Order
 
@@ -62,6 +64,8 @@ def orders_command(
 ) -> None:
     """List the open orders, and those whose outcome is unknown: they may be live.
 
+    --unresolved reads them in the journal: the venue may be down, the login in use.
+
     `orders resolve [NAME] KEY` settles one of the latter by a person's word.
     """
     if unresolved:
@@ -89,22 +93,40 @@ def orders_command(
         render.table(render.ORDER_COLUMNS, map(render.order_row, found["unresolved"]), empty="")
 
 
+def _in_doubt(target: Target) -> dict[str, Any]:
+    """Return the orders in doubt: of the journal, which needs no venue, or of a broker that keeps none."""
+    from mts1b_brokers_core.runtime.doubts import journal_of, read_doubts
+
+    resolved = target.resolve()
+    path = journal_of(resolved)
+    if path is None:
+        return with_broker(target, "reading orders", _ask_for_doubts)
+    account, doubts = read_doubts(path)
+    rows = [
+        {"key": row.key, "state": row.state, "since": row.since, "evidence": row.evidence, "order": row.order}
+        for row in doubts
+    ]
+    where = {"broker": resolved.instance, "environment": resolved.environment(), "account": account}
+    return {**where, "unresolved": rows}
+
+
+async def _ask_for_doubts(broker: VenueClient) -> dict[str, Any]:
+    from mts1b_brokers_core.foundation.errors import UnsupportedCapability
+
+    if not hasattr(broker, "unresolved"):
+        raise UnsupportedCapability("this broker keeps no journal.", broker=broker.name)
+    rows = [
+        {
+            "key": order.idempotency_key, "state": order.status,
+            "since": order.submitted_at or order.created_at, "evidence": order.reason, "order": order,
+        }
+        for order in await broker.unresolved()
+    ]  # fmt: skip
+    return {**whereabouts(broker), "unresolved": rows}
+
+
 def _list_unresolved(target: Target) -> None:
-    async def work(broker: VenueClient) -> dict[str, Any]:
-        from mts1b_brokers_core.foundation.errors import UnsupportedCapability
-
-        if not hasattr(broker, "unresolved"):
-            raise UnsupportedCapability("this broker keeps no journal.", broker=broker.name)
-        rows = []
-        for order in await broker.unresolved():
-            record = await broker.lookups.record(order.order_id) if hasattr(broker, "lookups") else None
-            rows.append({
-                "key": order.idempotency_key, "state": str(record.state) if record else order.status,
-                "since": order.submitted_at or order.created_at, "evidence": order.reason, "order": order,
-            })  # fmt: skip
-        return {**whereabouts(broker), "unresolved": rows}
-
-    found = with_broker(target, "reading orders", work)
+    found = _in_doubt(target)
     if target.as_json:
         jsontext.emit(found)
         return
@@ -135,29 +157,19 @@ def resolve_command(
 ) -> None:
     """Settle an order whose outcome is unknown by your word: look at the venue first. It is logged.
 
-    After --none the same key may be submitted again, which makes two orders where you were mistaken. At
-    live, `--environment live` must be given here, on the command line.
+    After --none the same key may be submitted again, which makes two orders where you were mistaken. Where
+    the venue can't be reached, --none is written on your word alone. At live, `--environment live` must be
+    given here, on the command line.
     """
     if len(words) > 2:
         raise click.UsageError("expected [NAME] KEY.", ctx)
     if absent is (broker_order_id is not None):
         raise click.UsageError("say what it is: --order ID or --none.", ctx)
     target, key = target.named(words[0] if len(words) == 2 else None), words[-1]
-    resolved, environment = meant(target, target.request(), yes=yes, to="settle it")
+    if not key.strip():
+        raise click.UsageError("KEY is empty.", ctx)
     told = f"order {broker_order_id}" if broker_order_id else "not at the venue"
-
-    async def work(broker: VenueClient) -> dict[str, Any] | None:
-        from mts1b_brokers_core.foundation.errors import UnsupportedCapability
-
-        if not hasattr(broker, "resolve"):
-            raise UnsupportedCapability("this broker keeps no journal.", broker=broker.name)
-        click.echo(f"{resolved.instance} ({environment}): the key {key} is {told}", err=True)
-        if not yes and not await asked("Write this down for good? [y/N] "):
-            return None
-        order = await broker.resolve(key, broker_order_id)
-        return {**whereabouts(broker), "key": key, "order": order}
-
-    found = with_broker(target, "resolving", work)
+    found = _resolve(target, key, broker_order_id, told, yes=yes)
     if found is None:
         answer_no(target, "nothing written")
         ctx.exit(FAILED)
@@ -165,6 +177,53 @@ def resolve_command(
         jsontext.emit(found)
     else:
         click.echo(f"resolved: {key} is {told}")
+
+
+def _resolve(
+    target: Target, key: str, broker_order_id: str | None, told: str, *, yes: bool
+) -> dict[str, Any] | None:
+    """Write the word down, None where the person thought better of it."""
+    from mts1b_brokers_core.foundation.errors import UnsupportedCapability, VenueError
+    from mts1b_brokers_core.runtime.doubts import check_key, journal_of, settle_as_absent, unknown_key
+
+    offline = target.resolve()
+    offline.environment()
+    path = journal_of(offline)
+    if path is not None:
+        check_key(path, offline.instance, key)
+    environment = meant(target, target.request(), yes=yes, to="settle it")[1]
+    instance, opened = offline.instance, False
+
+    async def agreed() -> bool:
+        click.echo(f"{instance} ({environment}): the key {key} is {told}", err=True)
+        return yes or await asked("Write this down for good? [y/N] ")
+
+    async def work(broker: VenueClient) -> dict[str, Any] | None:
+        nonlocal opened
+        opened = True
+        if not hasattr(broker, "resolve"):
+            raise UnsupportedCapability("this broker keeps no journal.", broker=broker.name)
+        if hasattr(broker, "holds") and not broker.holds(key):
+            raise unknown_key(instance, key)
+        if not await agreed():
+            return None
+        order = await broker.resolve(key, broker_order_id)
+        return {**whereabouts(broker), "key": key, "order": order}
+
+    async def without_venue(path: Path) -> dict[str, Any] | None:
+        if not await agreed():
+            return None
+        order = await settle_as_absent(path, instance, key)
+        where = {"broker": instance, "environment": environment, "account": order.account_id}
+        return {**where, "key": key, "order": order}
+
+    try:
+        return with_broker(target, "resolving", work)
+    except (VenueError, OSError) as error:
+        if opened or path is None or broker_order_id is not None:
+            raise
+        click.echo(f"warning: the venue can't be asked, so that your word alone counts: {error}", err=True)
+        return run(without_venue(path))
 
 
 async def _past(broker: VenueClient, since: datetime | timedelta) -> list[Order]:

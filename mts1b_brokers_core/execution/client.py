@@ -145,6 +145,8 @@ class VenueClient(VenueAdapter):
         """
         # What else failed keeps no cancel back.
         with self.operation("cancel", failed=True), self.unless_closed():
+            if not order_id.strip():  # at some venues the path without an id cancels everything
+                raise errors.OrderNotFound("no order id was given.", next_step="give the id of one order")
             return await self._cancellation.cancel(order_id)
 
     @final
@@ -259,7 +261,10 @@ class VenueClient(VenueAdapter):
         with self.operation("resolve"):
             record = self._submission.stored(idempotency_key)
             if record is None:
-                raise errors.OrderNotFound(f"the key {idempotency_key!r} was never used here.")
+                raise errors.OrderNotFound(
+                    f"the key {idempotency_key!r} was never used here.",
+                    next_step="take a key of unresolved()",
+                )
             return (await self._resolver.by_hand(record, broker_order_id)).order
 
     @property

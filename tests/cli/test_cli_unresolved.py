@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sqlite3
 from collections.abc import Callable
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mts1b_brokers_core.execution.ownership import Leader
+from mts1b_brokers_core.foundation.errors import VenueUnavailable
 from mts1b_brokers_core.runtime.state import journal_path
 
 Document = Callable[..., Any]
@@ -63,6 +66,81 @@ def test_live_must_be_said(mts: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_help_of_orders_names_it(mts: Any) -> None:
     assert "orders resolve [NAME] KEY" in mts("orders", "--help").stdout
     assert "--none" in mts("orders", "resolve", "--help").stdout
+
+
+@pytest.mark.parametrize("key", ["", " "])
+def test_an_empty_key_is_refused(mts: Any, key: str) -> None:
+    result = mts("orders", "resolve", "toy", key, "--none", "--yes")
+    assert (result.exit_code, "KEY is empty" in result.stderr) == (2, True)
+
+
+@pytest.fixture
+def doubted(mts: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A key in doubt in the journal of a broker whose venue is down by now."""
+    monkeypatch.delenv("MTS1B_BROKERS_ALLOW")
+    result = mts("buy", "paper", "BTC-USD", "0.01", "--price", "1000", "--yes", "--json")
+    assert result.exit_code == 0, result.output
+    with sqlite3.connect(journal_path("paper", "paper")) as connection:
+        unseen = "json_set(body, '$.broker_order_ids', json('[]'), '$.broker_order_id', NULL)"
+        connection.execute(f"UPDATE orders SET state = 'unknown', words = 'no reply', body = {unseen}")
+    connection.close()
+
+    async def down(self: object) -> None:
+        raise VenueUnavailable("maintenance")
+
+    monkeypatch.setattr(importlib.import_module("mts1b_broker_paper.client").PaperClient, "connect", down)
+    return json.loads(result.stdout)["order"]["idempotency_key"]
+
+
+def test_what_is_in_doubt_is_listed_without_the_venue(mts: Any, doubted: str) -> None:
+    assert mts("orders", "paper").exit_code == 1
+    result = mts("orders", "paper", "--unresolved", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    (row,) = found["unresolved"]
+    assert (row["key"], row["state"], row["evidence"]) == (doubted, "unknown", "no reply")
+    assert (found["broker"], found["environment"], bool(found["account"])) == ("paper", "paper", True)
+
+
+def test_a_word_that_needs_no_venue_is_taken_without_one(mts: Any, doubted: str) -> None:
+    named = mts("orders", "resolve", "paper", doubted, "--order", "V1", "--yes")
+    assert (named.exit_code, "maintenance" in named.stderr) == (1, True)
+    result = mts("orders", "resolve", "paper", doubted, "--none", "--yes")
+    assert result.exit_code == 0, result.output
+    assert (result.exit_code, result.stdout) == (0, f"resolved: {doubted} is not at the venue\n")
+    assert "the venue can't be asked, so that your word alone counts" in result.stderr
+    assert "has no order whose outcome is unknown" in mts("orders", "paper", "--unresolved").stdout
+    again = mts("orders", "resolve", "paper", doubted, "--none", "--yes")
+    assert (again.exit_code, "is no open question: it is not_placed" in again.stderr) == (1, True)
+
+
+def test_nothing_is_settled_beside_a_process_that_owns_the_login(mts: Any, doubted: str) -> None:
+    leader = Leader(journal_path("paper", "paper"))
+    leader.take()
+    try:
+        assert doubted in mts("orders", "paper", "--unresolved", "--json").stdout
+        result = mts("orders", "resolve", "paper", doubted, "--none", "--yes")
+        assert (result.exit_code, "in use by process" in result.stderr) == (1, True)
+    finally:
+        leader.end()
+
+
+def test_a_key_nobody_used_is_refused_before_anything_is_asked(mts: Any, doubted: str) -> None:
+    result = mts("orders", "resolve", "paper", "typo", "--none")
+    assert result.exit_code == 1
+    assert "the key 'typo' was never used here" in result.stderr
+    assert "`mts mts1b-brokers orders paper --unresolved` lists the keys in doubt" in result.stderr
+
+
+def test_a_file_that_is_no_journal_is_told(mts: Any, doubted: str) -> None:
+    with sqlite3.connect(journal_path("paper", "paper")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    connection.close()
+    result = mts("orders", "paper", "--unresolved")
+    assert (result.exit_code, "is no journal of this release (version 99" in result.stderr) == (1, True)
+    journal_path("paper", "paper").write_text("nothing of that kind" * 100)
+    result = mts("orders", "paper", "--unresolved")
+    assert (result.exit_code, "can't be read" in result.stderr) == (1, True)
 
 
 def test_with_a_journal_it_is_settled_and_logged(mts: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,14 @@ async def test_waiting_for_what_was_never_placed_here(venue: Venue) -> None:
             await broker.wait_for("nope")
 
 
+async def test_cancelling_no_order_asks_the_venue_nothing(venue: Venue) -> None:
+    async with venue.client() as broker:
+        for nothing in ("", " "):
+            with pytest.raises(OrderNotFound, match="no order id was given"):
+                await broker.cancel(nothing)
+    assert venue.canceled == []
+
+
 async def test_outcome_of_a_key(venue: Venue) -> None:
     async with venue.client() as broker:
         with pytest.raises(OrderNotFound, match="never used here"):
