@@ -201,9 +201,7 @@ class Intake:
         for wait in _ONCE_MORE:
             try:
                 return await _told(operation, *values, **named)
-            except (errors.AuthenticationError, errors.PermissionDenied):
-                raise
-            except _UNREACHED:
+            except errors.UnreadableReply:
                 await self._login.clock.sleep(wait)
         return await _told(operation, *values, **named)
 
