@@ -421,7 +421,8 @@ class Books:
         self.result.lacking[record.key] = view.ref
         if (view.cumulative_quantity or 0) <= self._logged_of(record, view):
             self._ask_again(view)
-        if not view.status.final or self._release or left_behind(record.order, view):
+        ended = record.order.is_final  # what is shown already needs no holding
+        if not view.status.final or ended or self._release or left_behind(record.order, view):
             return view
         self.result.held[record.key] = view
         return replace(view, status=OrderStatus.PARTIALLY_FILLED, raw_status="")
@@ -436,7 +437,8 @@ class Books:
             return True
         if view.status is not OrderStatus.FILLED or asked is None or logged >= asked:
             return False
-        return view.cumulative_quantity is None or not self._was_busted(record, view)
+        # A count below what was ordered that is logged in full is the venue's word after a bust, seen or not.
+        return not view.cumulative_quantity and not self._was_busted(record, view)
 
     def _unproven(self, record: Record, view: OrderView) -> bool:
         """Tell whether an end shows no count: executions that nobody has seen may precede it."""

@@ -219,7 +219,7 @@ class Intake:
 
     async def compare(self) -> None:
         """Read what the stream should have brought; what it didn't is a gap, found and closed here."""
-        login = self._login
+        login, known = self._login, self._gap
         seen = await self.catch_up()
         with prioritised(Priority.FILLS):
             listing = await self._ask(login.port.open_orders, login.account_id)
@@ -228,7 +228,7 @@ class Intake:
                 await self._read_fees(login.port)
         # One that happened just now may be on its way.
         overdue = [at for at in seen.fills if at < login.skew.venue_now() - _ON_ITS_WAY]
-        if overdue and login.port.profile.fill_source != "poll" and not self._gap:
+        if overdue and login.port.profile.fill_source != "poll" and not (known or self._gap):
             await self._open_gap(f"{len(overdue)} executions that the stream did not bring")
             await self._close_gap()
         self._resolver.take_over()

@@ -124,7 +124,7 @@ async def test_frames_go_on_while_the_venue_cannot_be_read(venue: Venue, clock: 
     async with venue.client(reconcile_every=60) as broker:
         await broker.submit(buy())
         venue.fill("V1", "0.25", push=False)
-        venue.read_next.extend([VenueUnavailable("503")] * 21)
+        venue.read_next.extend([VenueUnavailable("503")] * 12)
         venue.push(Link(up=True, data_lost=True))
         await clock.advance(30)
         venue.fill("V1", "0.25")
