@@ -9,9 +9,9 @@ from mts1b_brokers_core.foundation.errors import OrderNotFound
 from mts1b_brokers_core.foundation.orders import Fill, Order
 
 from . import journal
-from .books import fields_of, identified
 from .journal import Record
 from .login import Login
+from .named import fields_of, identified
 from .port import Execution, OrderRef, OrderView, row_of
 
 

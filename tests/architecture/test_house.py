@@ -84,7 +84,7 @@ def test_the_clock_rule_catches_what_it_is_for() -> None:
 
 
 #: The most code lines of each room; `docs/decisions.md` says why these.
-CEILINGS = {"foundation": 1_500, "platform": 3_000, "execution": 4_000, "checks": 400, "plugins": 600}
+CEILINGS = {"foundation": 1_500, "platform": 3_050, "execution": 4_400, "checks": 400, "plugins": 600}
 
 
 def test_the_core_is_thin() -> None:
@@ -93,7 +93,7 @@ def test_the_core_is_thin() -> None:
     for file, size in sizes.items():
         rooms[file.relative_to(CORE).parts[0]] += size
     assert {room: rooms[room] for room, most in CEILINGS.items() if rooms[room] > most} == {}
-    assert rooms.total() - rooms["cli"] - rooms["testing"] <= 10_250
+    assert rooms.total() - rooms["cli"] - rooms["testing"] <= 10_800
     assert {file.name: size for file, size in sizes.items() if size > 500} == {}
 
 

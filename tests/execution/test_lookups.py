@@ -10,10 +10,10 @@ from decimal import Decimal
 import pytest
 from scripted import BTC, Row, Venue, buy, settle
 
-from mts1b_brokers_core.execution.books import fields_of, identified
 from mts1b_brokers_core.execution.instruments import fit, fit_tree
 from mts1b_brokers_core.execution.journal import Record, State
 from mts1b_brokers_core.execution.lookups import foreign_order
+from mts1b_brokers_core.execution.named import fields_of, identified
 from mts1b_brokers_core.execution.port import Execution, OrderRef, OrderView, Terms, TokenRule
 from mts1b_brokers_core.execution.tokens import venue_token
 from mts1b_brokers_core.foundation.errors import BrokerError, InvalidInput, OrderDenied, OrderNotFound
