@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from mts1b_brokers_core.platform.security import REDACTED, register_secret
 
 from mts1b_brokers_core.foundation.errors import RecordingError
 from mts1b_brokers_core.platform.clock import SteppedClock
@@ -23,6 +22,7 @@ from mts1b_brokers_core.platform.recorder import (
     read_header,
     read_recording,
 )
+from mts1b_brokers_core.platform.security import REDACTED, register_secret
 
 START = datetime(2026, 3, 2, 14, 30, 0, 123456, tzinfo=UTC)
 
