@@ -39,7 +39,8 @@ async def test_every_kind_of_venue_and_every_seed_that_failed() -> None:
     results = await _together([*((name, 20, ORDERS) for name in KINDS), *replayed])
     missed = _missed(results)
     assert not missed, "\n\n".join(missed)
-    assert all(row.faulty_share > 0.05 for row in results)
+    # Not their share: on a busy machine coming to rest takes requests that no fault meets.
+    assert all(sum(row.faults.values()) > 5 for row in results)
     assert sum(row.second_attempts for row in results) > 0
     assert sum(row.unknowns for row in results) > 0
     assert all(row.fills for row in results)
