@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 import textwrap
 import zipfile
@@ -155,3 +156,26 @@ def site(plain_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def plugin_code() -> str:
     """The source of a plugin that works."""
     return PLUGIN
+
+
+@pytest.fixture
+def most_seconds() -> int | None:
+    """After how many seconds a test is ended; a folder whose tests wait for things says its own."""
+    return None
+
+
+@pytest.fixture(autouse=True)
+def _not_forever(most_seconds: int | None) -> Iterator[None]:
+    """End a test that waits for what never comes."""
+    if most_seconds is None:
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise AssertionError("the test did not end")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(most_seconds)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)

@@ -37,10 +37,9 @@ _NO_REF = OrderRef()
 class Ingested:
     """What one call changed.
 
-    `held` are terminal views kept back until their fills are here, `past` the keys of those that no
-    longer count, `lacking` all orders of which the
-    venue counts more than is logged, both by key; `reread` orders whose own count has to be read, and
-    `fills` how many executions were new.
+    `held` are terminal views kept back until their fills are here, `past` the keys of those that no longer
+    count, `lacking` all orders of which the venue counts more than is logged, by key; `reread` orders whose
+    own count has to be read, and `fills` when the executions happened that were new.
     """
 
     orders: dict[str, Order] = field(default_factory=dict)

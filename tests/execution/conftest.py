@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
 from inspect import iscoroutinefunction
 from pathlib import Path
 
@@ -46,15 +44,6 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "state" / "journal.db"
 
 
-@pytest.fixture(autouse=True)
-def _not_forever() -> Iterator[None]:
-    """End a test that waits for what never comes."""
-
-    def ring(number: int, frame: object) -> None:
-        raise AssertionError("the test did not end")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(8)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+@pytest.fixture
+def most_seconds() -> int:
+    return 8

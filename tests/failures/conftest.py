@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -44,15 +42,6 @@ def venue(clock: SteppedClock) -> Venue:
     return Venue(clock)
 
 
-@pytest.fixture(autouse=True)
-def _not_forever() -> Iterator[None]:
-    """End a test that waits for what never comes."""
-
-    def ring(number: int, frame: object) -> None:
-        raise AssertionError("the test did not end")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(12)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+@pytest.fixture
+def most_seconds() -> int:
+    return 12
