@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -66,11 +66,14 @@ class _Row:
 
 
 class Books:
-    """Merges what is seen; each order is read once and written once, in `close`."""
+    """Merges what is seen; each order is read once and written once, in `close`.
+
+    `overtaken` is given where orders were read by id: the keys of those that changed since they were asked.
+    """
 
     def __init__(
         self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool, park: timedelta,
-        exceeding: set[str], venue_now: datetime | None = None, fresh: bool = False,
+        exceeding: set[str], venue_now: datetime | None = None, overtaken: Container[str] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
         self._account_id = account_id
@@ -78,8 +81,7 @@ class Books:
         #: True where executions come with ids that are unique.
         self._named = profile.fill_identity == "native"
         self._release = release
-        #: True where these orders were read by id: a count that rose is news, whatever its date.
-        self._fresh = fresh
+        self._overtaken = overtaken
         self._park = park
         self._exceeding = exceeding
         self._latest = max(filter(None, (log.now, venue_now))) + _AHEAD
@@ -324,12 +326,16 @@ class Books:
             told, logged = row.now.order.updated_at, self._logged_of(row.now, view)
             if told is None or view.updated >= told or view.cumulative_quantity == logged:
                 return False
-            if not self._fresh or (view.cumulative_quantity or 0) < logged:
+            if not self._answers(row) or (view.cumulative_quantity or 0) < logged:
                 return True
         # Of one of several ids, too: what is told of the others says nothing of this one.
         fills = self._log.rows.fills_at(account, name)
         told = max((fill.executed_at for fill in fills if fill.kind is FillKind.BUST), default=None)
         return told is not None and view.updated < told
+
+    def _answers(self, row: _Row | None) -> bool:
+        """Tell whether an order was asked for since it last changed: its count is news whatever its date."""
+        return self._overtaken is not None and row is not None and row.now.key not in self._overtaken
 
     def _cut(self, view: OrderView, row: _Row | None, account: str) -> None:
         """Make the execution that lies between what is logged of a venue order and what it counts."""
@@ -347,6 +353,8 @@ class Books:
         change = LEDGER.subtract(count, logged.quantity)
         stale = row is None and view.updated is not None and told is not None and view.updated < told
         fell = change < 0 and not _newer(view, told)
+        if fell and view.updated == told and self._answers(row):
+            fell = False  # two changes within one tick of the venue's clock
         if not change or stale or fell or (average is None and count):
             return
         value = LEDGER.multiply(average or Decimal(0), count)

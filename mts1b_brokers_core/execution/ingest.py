@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Container, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from mts1b_brokers_core.foundation.errors import InvalidInput
@@ -26,6 +27,7 @@ class Ingest:
         self._park = timedelta(seconds=park_max)
         self._exceeding: set[str] = set()
         self._held: dict[str, OrderView] = {}
+        self._asking: list[set[str]] = []
         #: Called with a key when a terminal status begins to wait for its last fills.
         self.on_held: Callable[[str], object] | None = None
         self.park_max = park_max
@@ -39,17 +41,28 @@ class Ingest:
         """Terminal views by key whose last fills have not been logged yet."""
         return dict(self._held)
 
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[Container[str]]:
+        """Note which orders change while the venue is asked: its answer may be from before that."""
+        changed: set[str] = set()
+        self._asking.append(changed)
+        try:
+            yield changed
+        finally:
+            self._asking = [other for other in self._asking if other is not changed]
+
     async def observe(
         self,
         seen: Sequence[Execution | OrderView | FeeAmendment],
         *,
         release: bool = False,
-        fresh: bool = False,
+        overtaken: Container[str] | None = None,
     ) -> Ingested:
         """Log what is new of what was seen, in order, and merge it into the journalled orders.
 
         A terminal view whose cumulative quantity exceeds the logged fills is held until they arrive;
-        `release` lets it through with `fills_pending`. `fresh` says that the orders were read by id.
+        `release` lets it through with `fills_pending`. `overtaken` is what `asking` gave, where the orders
+        were read by id.
         """
         if not seen:
             return Ingested()
@@ -57,7 +70,7 @@ class Ingest:
         unreadable: list[tuple[str, str]] = []
 
         def work(log: Appender) -> Ingested:
-            books = self._books(log, release=release, fresh=fresh)
+            books = self._books(log, release=release, overtaken=overtaken)
             for item in seen:
                 if (cause := unsound(item)) is not None:
                     unreadable.append((cause, repr(item)))
@@ -77,7 +90,10 @@ class Ingest:
                 books.result.held.pop(key, None)
                 books.view(waiting[key])
             failpoint("fill.uncommitted")
-            return books.close()
+            result = books.close()
+            for changed in tuple(self._asking):  # here, as the next commit may begin before we go on
+                changed.update(result.orders)
+            return result
 
         result = await self._log.transact(work)
         self._report(unreadable + result.odd)
@@ -96,10 +112,12 @@ class Ingest:
         for cause, words in rows:
             self._log.observed(EventKind.UNREADABLE, cause, words=words)
 
-    def _books(self, log: Appender, *, release: bool = False, fresh: bool = False) -> Books:
+    def _books(
+        self, log: Appender, *, release: bool = False, overtaken: Container[str] | None = None
+    ) -> Books:
         return Books(
             log, self._account_id, self._profile, release=release, park=self._park, exceeding=self._exceeding,
-            venue_now=self.venue_now() if self.venue_now is not None else None, fresh=fresh,
+            venue_now=self.venue_now() if self.venue_now is not None else None, overtaken=overtaken,
         )  # fmt: skip
 
     async def unpark(self) -> None:

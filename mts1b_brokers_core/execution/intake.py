@@ -142,9 +142,8 @@ class Intake:
         refs = [port.OrderRef(name) for row in records for name in row.order.broker_order_ids]
         shown: set[str | None] = set()
         for start in range(0, len(refs), _AT_ONCE):
-            listing = await _told(login.port.read, refs[start : start + _AT_ONCE])
+            listing, part = await self._read_orders(refs[start : start + _AT_ONCE])
             whole = whole and _whole(listing)
-            part = await self._observe(listing, fresh=True)
             seen.fills += part.fills
             seen.fills += await self._follow(part)
             shown |= {view.ref.broker_order_id for view in listing.rows}
@@ -191,7 +190,7 @@ class Intake:
             listing = await self._ask(port_.executions_of, list(seen.lacking.values()))
             fills += (await self._observe(listing)).fills
         if seen.reread:
-            fills += (await self._observe(await self._ask(port_.read, seen.reread), fresh=True)).fills
+            fills += (await self._read_orders(seen.reread))[1].fills
         return fills
 
     async def _ask(
@@ -205,9 +204,19 @@ class Intake:
                 await self._login.clock.sleep(wait)
         return await _told(operation, *values, **named)
 
-    async def _observe(self, listing: port.Listing[port.Seen], *, fresh: bool = False) -> Ingested:
+    async def _observe(self, listing: port.Listing[port.Seen]) -> Ingested:
         self.report(listing.unreadable)
-        return await self._login.ingest.observe(listing.rows, fresh=fresh)
+        return await self._login.ingest.observe(listing.rows)
+
+    async def _read_orders(
+        self, refs: Sequence[port.OrderRef], fills: Sequence[port.Seen] = ()
+    ) -> tuple[port.Listing[port.OrderView], Ingested]:
+        """Read orders by id, and merge them after the `fills` that were read before."""
+        ingest = self._login.ingest
+        with ingest.asking() as overtaken:
+            listing = await self._ask(self._login.port.read, refs)
+            self.report(listing.unreadable)
+            return listing, await ingest.observe([*fills, *listing.rows], overtaken=overtaken)
 
     # --- what a healthy-looking stream may have lost --------------------------------------------
 
@@ -348,15 +357,13 @@ class Intake:
             await self._persist(self.catch_up if everything else functools.partial(self._read, refs))
 
     async def _read(self, refs: Sequence[port.OrderRef]) -> None:
-        rows: list[port.Seen] = []
+        fills: Sequence[port.Seen] = ()
         with prioritised(Priority.FILLS):
             if self._login.port.profile.fill_identity != "cumulative":
-                fills = await self._ask(self._login.port.executions_of, refs)
-                self.report(fills.unreadable)
-                rows += fills.rows
-            views = await self._ask(self._login.port.read, refs)
-        self.report(views.unreadable)
-        await self._login.ingest.observe([*rows, *views.rows], fresh=True)
+                listing = await self._ask(self._login.port.executions_of, refs)
+                self.report(listing.unreadable)
+                fills = listing.rows
+            await self._read_orders(refs, fills)
 
     async def _persist(self, read: Reading) -> None:
         """Read until it succeeds: what the venue could not tell is a gap, and no reason to stop.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from scripted import (
@@ -18,12 +19,13 @@ from scripted import (
     Venue,
     buy,
     comes_late,
+    listed,
     loses_reply,
     settle,
     take,
 )
 
-from mts1b_brokers_core.execution.port import Execution, Inconclusive
+from mts1b_brokers_core.execution.port import Execution, Inconclusive, Listing, OrderRef, OrderView, Seen
 from mts1b_brokers_core.foundation.base import Money
 from mts1b_brokers_core.foundation.errors import OutcomeUnknown
 from mts1b_brokers_core.foundation.events import EventKind
@@ -123,6 +125,64 @@ async def test_a_count_from_before_a_bust_is_not_believed(venue: Venue, clock: S
             assert (after.filled_quantity, value(venue)) == (Decimal(0), Decimal(0))
         assert ids(venue) == ["V1:0-1", "V1:1-0"]
         assert after.status is OrderStatus.FILLED
+
+
+class Crossing(Scripted):
+    """Only reads by id show anything; their replies are made at once, and arrive when the gate opens."""
+
+    gate: asyncio.Event
+    asked: asyncio.Event
+
+    async def executions(self, *window: Any) -> Listing[Seen]:
+        return listed([], "orders")
+
+    async def read(self, refs: Sequence[OrderRef]) -> Listing[OrderView]:
+        reply = await super().read(refs)
+        self.asked.set()
+        await self.gate.wait()
+        return reply
+
+
+async def test_a_reply_that_a_bust_overtook_is_not_believed(venue: Venue, clock: SteppedClock) -> None:
+    async with venue.client(kind=Crossing, reconcile_every=60) as opened:
+        broker = cast("Crossing", opened)
+        broker.gate, broker.asked = asyncio.Event(), asyncio.Event()
+        placed = await broker.submit(buy("2"))
+        venue.fill("V1", "1")
+        await settle()
+        await clock.advance(1)
+        seen = venue.fill("V1", "1", "99", push=False)
+        await clock.advance(60)  # the comparing reads it by id
+        await broker.asked.wait()
+        venue.bust(seen)
+        venue.push(venue.view("V1"))
+        await settle()
+        broker.gate.set()
+        after = await stands(broker, placed)
+        assert (ids(venue), after.filled_quantity) == (["V1:0-1"], Decimal(1))
+        await clock.advance(61)
+        assert (await stands(broker, placed)).filled_quantity == 1
+        assert sum(fill.quantity for fill in venue.logged()) == 1
+
+
+async def test_a_bust_at_the_very_time_that_was_told_last_is_found_by_asking(
+    venue: Venue, clock: SteppedClock
+) -> None:
+    """Some venues date by the second; only an answer that was asked for since tells which came first."""
+    async with venue.client(reconcile_every=60) as broker:
+        placed = await broker.submit(buy("2"))
+        older = venue.view("V1")
+        seen = venue.fill("V1", "1")
+        venue.push(replace(older, updated=clock.now()))  # late, of the same second, and no bust
+        await settle()
+        assert (await stands(broker, placed)).filled_quantity == 1
+        venue.bust(seen)
+        venue.push(venue.view("V1"))
+        await settle()
+        assert (await stands(broker, placed)).filled_quantity == 1  # could as well be late
+        await clock.advance(61)
+        assert (await stands(broker, placed)).filled_quantity == 0
+        assert ids(venue) == ["V1:0-1", "V1:1-0"]
 
 
 async def test_somebody_elses_order_is_cut_too_and_its_count_may_fall(
