@@ -65,6 +65,19 @@ class _Row:
     room: Decimal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for every commit: whose orders, at which kind of venue, and how long executions may wait.
+
+    `exceeding` names what contradicts the log and was told of already.
+    """
+
+    account_id: str
+    profile: VenueProfile
+    park: timedelta
+    exceeding: set[str] = field(default_factory=set)
+
+
 class Books:
     """Merges what is seen; each order is read once and written once, in `close`.
 
@@ -72,18 +85,16 @@ class Books:
     """
 
     def __init__(
-        self, log: Appender, account_id: str, profile: VenueProfile, *, release: bool, park: timedelta,
-        exceeding: set[str], venue_now: datetime | None = None, overtaken: Container[str] | None = None,
+        self, log: Appender, rules: Rules, *, release: bool = False, venue_now: datetime | None = None,
+        overtaken: Container[str] | None = None,
     ) -> None:  # fmt: skip
         self._log = log
-        self._account_id = account_id
-        self._profile = profile
+        self._account_id, self._profile, self._park = rules.account_id, rules.profile, rules.park
+        self._exceeding = rules.exceeding
         #: True where executions come with ids that are unique.
-        self._named = profile.fill_identity == "native"
+        self._named = rules.profile.fill_identity == "native"
         self._release = release
         self._overtaken = overtaken
-        self._park = park
-        self._exceeding = exceeding
         self._latest = max(filter(None, (log.now, venue_now))) + _AHEAD
         self._rows: dict[str, _Row] = {}
         self._keys: dict[Name, str | None] = {}
@@ -97,7 +108,9 @@ class Books:
         self.merge()
         for row in self._rows.values():
             if row.now is not row.was:
-                journal.put(self._log.connection, row.was, row.now, self._log.now_ns)
+                row.now = journal.put(self._log.connection, row.was, row.now, self._log.now_ns)
+                if row.now.key in self.result.orders:
+                    self.result.orders[row.now.key] = row.now.order
         for key, refs in self._children:
             record = journal.get(self._log.connection, key)
             assert record is not None

@@ -15,7 +15,7 @@ from . import door, journal
 from .eventlog import Appender
 from .journal import Record, State
 from .login import Login
-from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown, row_of
+from .port import CancelResult, Final, NoSuch, OrderRef, OrderView, Refused, Taken, Unknown
 from .resolver import Resolver
 from .writing import write_record
 
@@ -32,6 +32,8 @@ class Cancellation:
         self._login = login
         self._resolver = resolver
         self._under_way: dict[str, asyncio.Task[bool]] = {}
+        #: Keys whose cancel was sent and couldn't be written down.
+        self._unwritten: set[str] = set()
         login.log.on_cancel_due = self._start
 
     async def cancel(self, order_id: str) -> bool:
@@ -55,8 +57,11 @@ class Cancellation:
 
     async def _known(self, order: Order) -> bool:
         if order.is_final:
-            return order.status is OrderStatus.CANCELED and order.cancel_requested
+            return order.status is OrderStatus.CANCELED and self._asked(order)
         return await asyncio.shield(self._start(order))
+
+    def _asked(self, order: Order) -> bool:
+        return order.cancel_requested or order.idempotency_key in self._unwritten
 
     def _start(self, order: Order) -> asyncio.Task[bool]:
         """Send the cancel of an order whose venue id is known, unless it is being sent already."""
@@ -110,8 +115,8 @@ class Cancellation:
                 with contextlib.suppress(StateError):  # the cancel's answer stands without it
                     if (await self._login.ingest.observe([view])).lacking:
                         self._login.spawn(self._resolver.log_behind(view))
-                asked = tried > 0 or isinstance(result, Unknown) or (order and order.cancel_requested)
-                return bool(asked) and view.status is OrderStatus.CANCELED
+                asked = tried > 0 or isinstance(result, Unknown) or (order is not None and self._asked(order))
+                return asked and view.status is OrderStatus.CANCELED
             if isinstance(result, Final):
                 return False
             if isinstance(result, NoSuch):
@@ -146,9 +151,7 @@ class Cancellation:
 
     async def _read(self, ref: OrderRef) -> OrderView | None:
         try:
-            with prioritised(Priority.CANCEL):
-                read = self._login.port.read([ref])
-                return row_of(await door.bounded(self._login.clock, door.LOOK, read), ref)
+            return await door.look(self._login, ref, Priority.CANCEL)
         # Nor does a reading that fails.
         except Exception:  # noqa: BLE001
             return None
@@ -157,8 +160,10 @@ class Cancellation:
         """Remember that we asked, and whether the venue took it."""
         if order is not None:
             key = order.idempotency_key
-            with contextlib.suppress(StateError):
+            try:
                 await self._login.log.transact(lambda log: _mark(log, key, taken=taken))
+            except StateError:
+                self._unwritten.add(key)
 
 
 def _one_of_several(record: Record, order_id: str) -> bool:

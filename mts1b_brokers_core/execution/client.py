@@ -156,7 +156,9 @@ class VenueClient(VenueAdapter):
             listing = await self.open_orders(self.account_id)
             self._intake.report(listing.unreadable)
             await self._login.ingest.observe(listing.rows)
-            return [await self._lookups.order_of(view) for view in listing.rows]
+            orders, odd = await self._lookups.orders_of(listing.rows)
+            self._intake.report(odd)
+            return orders
 
     @final
     async def get_positions(self) -> list[Position]:
@@ -261,10 +263,8 @@ class VenueClient(VenueAdapter):
         with self.operation("resolve"):
             record = self._submission.stored(idempotency_key)
             if record is None:
-                raise errors.OrderNotFound(
-                    f"the key {idempotency_key!r} was never used here.",
-                    next_step="take a key of unresolved()",
-                )
+                why = f"the key {idempotency_key!r} was never used here."
+                raise errors.OrderNotFound(why, next_step="take a key of unresolved()")
             return (await self._resolver.by_hand(record, broker_order_id)).order
 
     @property

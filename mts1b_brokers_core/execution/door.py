@@ -12,7 +12,7 @@ from mts1b_brokers_core.foundation.clock import Clock
 from mts1b_brokers_core.foundation.orders import Order
 from mts1b_brokers_core.platform.clock import to_ns
 from mts1b_brokers_core.platform.failpoints import failpoint
-from mts1b_brokers_core.platform.ratelimit import Permit, Priority
+from mts1b_brokers_core.platform.ratelimit import Permit, Priority, prioritised
 from mts1b_brokers_core.platform.retry import effects
 
 from . import journal
@@ -20,7 +20,7 @@ from .eventlog import Appender
 from .gates import denied
 from .journal import Name, Record
 from .login import Login
-from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown
+from .port import Ack, NotPlaced, OrderRef, OrderView, PlaceResult, Ticket, Unknown, row_of
 
 T = TypeVar("T")
 
@@ -102,6 +102,12 @@ async def bounded(clock: Clock, seconds: float, call: Awaitable[T]) -> T:
         if being_cancelled():
             raise
         raise ConnectionAbortedError(f"what waited for the answer was cut off: {error}") from None
+
+
+async def look(login: Login, ref: OrderRef, priority: Priority) -> OrderView | None:
+    """Read one order by id; None where the venue doesn't show it. Raises what keeps it from being read."""
+    with prioritised(priority):
+        return row_of(await bounded(login.clock, LOOK, login.port.read([ref])), ref)
 
 
 def being_cancelled() -> bool:

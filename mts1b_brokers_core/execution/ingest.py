@@ -11,7 +11,7 @@ from mts1b_brokers_core.foundation.events import EventKind
 from mts1b_brokers_core.platform.failpoints import failpoint
 
 from . import journal, parking
-from .books import Books, Ingested
+from .books import Books, Ingested, Rules
 from .eventlog import Appender, EventLog
 from .port import Execution, FeeAmendment, OrderView, VenueProfile
 from .sound import unsound
@@ -22,10 +22,7 @@ class Ingest:
 
     def __init__(self, log: EventLog, profile: VenueProfile, account_id: str, *, park_max: float) -> None:
         self._log = log
-        self._profile = profile
-        self._account_id = account_id
-        self._park = timedelta(seconds=park_max)
-        self._exceeding: set[str] = set()
+        self._rules = Rules(account_id, profile, timedelta(seconds=park_max))
         self._held: dict[str, OrderView] = {}
         self._asking: list[set[str]] = []
         #: Called with a key when a terminal status begins to wait for its last fills.
@@ -34,7 +31,7 @@ class Ingest:
         #: Called when an execution begins to wait for the order it may be of.
         self.on_parked: Callable[[], object] | None = None
         #: Tells the venue's time, where that is known.
-        self.venue_now: Callable[[], datetime] | None = None
+        self.venue_now: Callable[[], datetime | None] = lambda: None
 
     @property
     def held(self) -> dict[str, OrderView]:
@@ -70,7 +67,7 @@ class Ingest:
         unreadable: list[tuple[str, str]] = []
 
         def work(log: Appender) -> Ingested:
-            books = self._books(log, release=release, overtaken=overtaken)
+            books = Books(log, self._rules, release=release, venue_now=self.venue_now(), overtaken=overtaken)
             for item in seen:
                 if (cause := unsound(item)) is not None:
                     unreadable.append((cause, repr(item)))
@@ -112,14 +109,6 @@ class Ingest:
         for cause, words in rows:
             self._log.observed(EventKind.UNREADABLE, cause, words=words)
 
-    def _books(
-        self, log: Appender, *, release: bool = False, overtaken: Container[str] | None = None
-    ) -> Books:
-        return Books(
-            log, self._account_id, self._profile, release=release, park=self._park, exceeding=self._exceeding,
-            venue_now=self.venue_now() if self.venue_now is not None else None, overtaken=overtaken,
-        )  # fmt: skip
-
     async def unpark(self) -> None:
         """Log the parked executions whose order is known by now, or whose order can't be ours any more."""
         if not self._log.read(parking.parked):
@@ -128,9 +117,9 @@ class Ingest:
         odd: list[tuple[str, str]] = []
 
         def work(log: Appender) -> None:
-            books = self._books(log)
+            books = Books(log, self._rules, venue_now=self.venue_now())
             for seen, until_ns in parking.parked(log.connection):
-                account = seen.account_id or self._account_id
+                account = seen.account_id or self._rules.account_id
                 ours = journal.at_venue(log.connection, account, seen.ref) is not None
                 expired = until_ns <= log.now_ns
                 if ours or expired or not parking.could_own(log.connection, account, seen):

@@ -44,11 +44,11 @@ class InstrumentCache:
             listing = await self._load(None)
         # Whatever kept them from us, the order was not sent.
         except Exception as error:
-            raise OrderDenied(
+            why, cure = (
                 f"the venue's instruments could not be read: {error}",
-                reason="instruments",
-                next_step="repeat it once the venue can be reached",
-            ) from error
+                "repeat it once it can be reached",
+            )
+            raise OrderDenied(why, reason="instruments", next_step=cure) from error
         self._reads += 1
         rows: dict[str, list[Instrument]] = {}
         for row in listing.rows:
@@ -85,14 +85,11 @@ class InstrumentCache:
                 next_step=f"write one of {', '.join(choices)}, or give the asset_class",
             )
         if there := [f"{row.key} ({row.asset_class})" for row in self._rows.get(wanted.symbol, [])]:
-            why, cure = (
-                f"is listed here only as {', '.join(there)}.",
-                "give that asset class or market, or none",
-            )
-        else:
-            close = " or ".join(nearest(wanted.symbol, self._rows))
-            why, cure = "is not listed here.", f"did you mean {close}?" if close else "see `instruments`"
-        raise UnknownInstrument(f"{symbol} {why}", next_step=cure)
+            why = f"{symbol} is listed here only as {', '.join(there)}."
+            raise UnknownInstrument(why, next_step="give that asset class or market, or none")
+        close = " or ".join(nearest(wanted.symbol, self._rows))
+        cure = f"did you mean {close}?" if close else "see `instruments`"
+        raise UnknownInstrument(f"{symbol} is not listed here.", next_step=cure)
 
 
 def fit_tree(order: Order, instrument: Instrument) -> Order:

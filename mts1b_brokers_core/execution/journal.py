@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -299,14 +299,18 @@ def finish_attempt(connection: sqlite3.Connection, key: str, n: int, outcome: st
     )
 
 
-def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -> None:
-    """Write a key's new row, and bind the venue ids its order has by now: none that is another key's."""
+def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -> Record:
+    """Write a key's new row, and bind the venue ids its order has by now: none that is another key's.
+
+    Returns the row as it was written.
+    """
     order = now.order
     if (ids := order.broker_order_ids) != was.order.broker_order_ids:
         ours = tuple(name for name in ids if add_name(connection, now.account_id, name, Name.VENUE, now.key))
         if ours != ids:
             name = order.broker_order_id if order.broker_order_id in ours else (*ours, None)[0]
             order = order.evolve(broker_order_ids=ours, broker_order_id=name)
+            now = replace(now, order=order)
     stands = (now.state, body_of(order), order.is_final, order.settled)
     answer = (now.certainty, now.reason, now.words)
     connection.execute(
@@ -314,6 +318,7 @@ def put(connection: sqlite3.Connection, was: Record, now: Record, now_ns: int) -
         " certainty = ?, reason = ?, words = ?, updated_ns = ? WHERE key = ?",
         (*stands, now.logged.text(), *answer, now_ns, now.key),
     )
+    return now
 
 
 def want_cancel(connection: sqlite3.Connection, key: str) -> Record | None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from mts1b_brokers_core.foundation.errors import OrderNotFound
-from mts1b_brokers_core.foundation.orders import Fill, Order
+from mts1b_brokers_core.foundation.errors import InvalidInput, OrderNotFound
+from mts1b_brokers_core.foundation.orders import Fill, Order, OrderType
 
 from . import journal
 from .journal import Record
 from .login import Login
 from .named import fields_of, identified
-from .port import Execution, OrderRef, OrderView, row_of
+from .port import Execution, OrderRef, OrderView, Unreadable, row_of
 
 
 class Lookups:
@@ -56,6 +56,16 @@ class Lookups:
             return record.order
         return foreign_order(view, self._login.broker, self._login.account_id)
 
+    async def orders_of(self, views: Sequence[OrderView]) -> tuple[list[Order], list[Unreadable]]:
+        """Return the orders behind views, and beside them the views that describe no order."""
+        orders, odd = [], []
+        for view in views:
+            try:
+                orders.append(await self.order_of(view))
+            except InvalidInput as error:
+                odd.append(Unreadable(f"{view!r:.500}", error.message))
+        return orders, odd
+
     async def fills_of(self, executions: Sequence[Execution]) -> list[Fill]:
         """Return executions as fills: as logged where they are, with seq 0 where they aren't yet."""
 
@@ -69,11 +79,21 @@ class Lookups:
         return fills
 
 
+_TYPES = {
+    (False, False): OrderType.MARKET, (True, False): OrderType.LIMIT, (False, True): OrderType.STOP,
+    (True, True): OrderType.STOP_LIMIT,
+}  # fmt: skip
+
+
 def foreign_order(view: OrderView, broker: str, account_id: str) -> Order:
     """Describe a venue order that was not placed here; terms the venue doesn't show stay out."""
-    shown = {name: getattr(view.terms, name) for name in view.terms.__slots__}
+    terms = view.terms
+    shown = {name: value for name in terms.__slots__ if (value := getattr(terms, name)) is not None}
+    shown.setdefault("order_type", _TYPES[terms.limit_price is not None, terms.stop_price is not None])
+    if terms.quantity is not None:
+        shown.pop("quote_quantity", None)  # some venues tell the value beside the size
     return Order(
-        **{name: value for name, value in shown.items() if value is not None},
+        **shown,
         order_id=view.ref.broker_order_id or view.ref.token or "",
         broker=broker,
         account_id=view.account_id or account_id,

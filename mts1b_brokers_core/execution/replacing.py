@@ -20,7 +20,7 @@ from .instruments import fit
 from .journal import Record, State
 from .login import Login
 from .outcomes import meaning_of
-from .port import Ack, NotPlaced, OrderRef, PlaceResult, Rejected, Replacing, Ticket, Unknown, row_of
+from .port import Ack, NotPlaced, OrderRef, PlaceResult, Rejected, Replacing, Ticket, Unknown
 from .replaced import changed
 from .tokens import venue_token
 from .writing import write_record
@@ -140,9 +140,7 @@ class Replacement:
     async def _read_back(self, ref: OrderRef, ticket: Ticket, cause: str) -> PlaceResult:
         """Return what the order itself tells of a change whose reply is missing."""
         try:
-            with prioritised(Priority.RESOLVER):
-                read = self._login.port.read([ref])
-                view = row_of(await door.bounded(self._login.clock, door.LOOK, read), ref)
+            view = await door.look(self._login, ref, Priority.RESOLVER)
         # A reading that fails in any way says nothing about the change.
         except Exception as error:  # noqa: BLE001
             return Unknown(f"{cause}; reading the order failed too: {error}")

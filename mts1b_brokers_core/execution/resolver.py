@@ -22,6 +22,7 @@ from .bodies import order_of
 from .eventlog import Appender
 from .journal import Attempt, Name, Record, State
 from .login import Login
+from .sound import unsound
 from .verdict import Asked, Verdict, after, by_hand, candidates, state_of, verdict
 from .writing import bind_children, write_record
 
@@ -155,6 +156,9 @@ class Resolver:
         # A look-up that fails in any way says nothing about the order.
         except Exception as error:  # noqa: BLE001
             return port.Inconclusive(f"{type(error).__name__}: {error}")
+        for view in found.views if isinstance(found, port.Found) else ():
+            if cause := unsound(view):
+                return port.Inconclusive(f"what was found makes no sense: {cause}")
         known = isinstance(found, port.FindResult)
         return found if known else port.Inconclusive(f"the adapter answered with {type(found).__name__}")
 
@@ -308,10 +312,7 @@ class Resolver:
         return now if view is None else await self.catch_up(now, view)
 
     async def _named(self, record: Record, broker_order_id: str) -> port.OrderView:
-        with prioritised(Priority.RESOLVER):
-            ref = port.OrderRef(broker_order_id)
-            read = self._login.port.read([ref])
-            view = port.row_of(await door.bounded(self._login.clock, door.LOOK, read), ref)
+        view = await door.look(self._login, port.OrderRef(broker_order_id), Priority.RESOLVER)
         if view is None:
             raise errors.OrderNotFound(
                 f"the venue knows no order {broker_order_id}.",

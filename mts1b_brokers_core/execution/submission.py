@@ -22,7 +22,7 @@ from .gates import denied
 from .journal import Name, Record, State
 from .login import Login
 from .outcomes import answered, meaning_of
-from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown, row_of
+from .port import Ack, NotPlaced, PlaceResult, Ticket, Unknown
 from .resolver import Resolver
 from .tokens import venue_token
 from .writing import bind_children, write_record
@@ -276,9 +276,7 @@ class Submission:
         echo = ack.echo
         if echo is None and ticket.token is None:
             try:
-                with prioritised(Priority.RESOLVER):
-                    read = self._login.port.read([ack.ref])
-                    echo = row_of(await door.bounded(self._login.clock, door.LOOK, read), ack.ref)
+                echo = await door.look(self._login, ack.ref, Priority.RESOLVER)
             # A reading that fails says nothing about the order.
             except Exception as error:  # noqa: BLE001
                 return Unknown(f"the order acknowledged could not be read: {error}")
@@ -330,13 +328,10 @@ class Submission:
             return order
         if record.state is State.REJECTED:
             words = record.words or ""
-            raise errors.OrderRejected(
-                f"the venue refused the order: {words or record.reason}.",
-                reason=record.reason or order.reason or "other",
-                words=words,
-                order=order,
-                next_step="change the order and submit it under a new key",
-            )
+            why = f"the venue refused the order: {words or record.reason}."
+            cure = "change the order and submit it under a new key"
+            reason = record.reason or order.reason or "other"
+            raise errors.OrderRejected(why, reason=reason, words=words, order=order, next_step=cure)
         if record.state is State.NOT_PLACED:
             proven = record.certainty == "proven"
             if record.cancel_wanted:

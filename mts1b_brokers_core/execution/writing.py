@@ -22,8 +22,7 @@ def write_record(log: Appender, was: Record, now: Record, *, settle: bool = True
     `settle` False leaves it unsettled although it adds up: after a bust the venue has to be asked.
     """
     now = tell(log, was, now, settle=settle)
-    journal.put(log.connection, was, now, log.now_ns)
-    return now
+    return journal.put(log.connection, was, now, log.now_ns)
 
 
 def tell(log: Appender, was: Record, now: Record, *, settle: bool = True) -> Record:

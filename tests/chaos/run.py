@@ -135,6 +135,8 @@ class _Run:
         self._journal = journal
         self._observed: Counter[str] = Counter()
         self._failures: list[str] = []
+        #: When the last delayed request had landed; what is taken for absent is looked for once more since.
+        self._landed = 0.0
         self.result = Result(kind.name, seed, str(kind.guarantee), kind.scaled, count)
 
     def _broker(self) -> ReferenceClient:
@@ -234,6 +236,10 @@ class _Run:
         confirmed = [row for row in rows if row.state is State.CONFIRMED]
         if canceling := [row.key for row in confirmed if row.order.status is OrderStatus.PENDING_CANCEL]:
             return f"being cancelled {canceling[:5]}"
+        looked = broker._resolver._looked
+        absent = [row.key for row in rows if row.state is State.NOT_PLACED and row.certainty == "probable"]
+        if late := [key for key in absent if looked.get(key, (0.0, 0.0))[0] < self._landed]:
+            return f"not looked for since the last request landed {late[:5]}"
         if broker._intake._gap:
             return "a gap is open"
         if broker._login.ingest.held:
@@ -244,9 +250,9 @@ class _Run:
         """Wait until nothing is under way and the broker has compared itself with the venue twice since."""
         until = self._clock.monotonic() + SETTLED_WITHIN
         # Whatever was sent late has to land first; no caller waits any more, so all of it is on its way.
-        landed = self._clock.monotonic() + max(self._kind.lands)
         if any(getattr(row.fault, "kind", "") in _LATE for row in self._venue.faults.applied):
-            await self._clock.sleep(landed - self._clock.monotonic())
+            await self._clock.sleep(max(self._kind.lands))
+            self._landed = self._clock.monotonic()
         compared: int | None = None
         while self._clock.monotonic() < until and not self._failures:
             self._say(f"{self._kind.name}: settling, {self._unrest(broker) or 'comparing'}")

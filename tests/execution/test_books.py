@@ -13,7 +13,7 @@ import pytest
 from scripted import PROFILE, Venue, buy
 
 from mts1b_brokers_core.execution import journal, parking
-from mts1b_brokers_core.execution.books import Books, Ingested
+from mts1b_brokers_core.execution.books import Books, Ingested, Rules
 from mts1b_brokers_core.execution.eventlog import Appender
 from mts1b_brokers_core.execution.journal import Journal, Name, Record, State
 from mts1b_brokers_core.execution.logrows import MemoryRows
@@ -91,14 +91,8 @@ class Desk:
     ) -> Ingested:
         """Take in what is seen in one commit."""
         self.log = Appender(self.connection, self.rows, "fund-a", to_ns(NOW))
-        books = Books(
-            self.log,
-            "A1",
-            self.profile,
-            release=release,
-            park=timedelta(seconds=30),
-            exceeding=self.exceeding,
-        )
+        rules = Rules("A1", self.profile, timedelta(seconds=30), self.exceeding)
+        books = Books(self.log, rules, release=release)
         for item in items:
             if isinstance(item, Execution):
                 books.execution(item, **more)

@@ -248,6 +248,7 @@ async def test_a_cancel_passes_though_the_order_was_never_written_down_as_placed
         placed = await broker.submit(buy())
         assert await broker.cancel(placed.order_id) is True
         assert [ref.broker_order_id for ref in venue.canceled] == ["V1"]
+        assert await broker.cancel(placed.order_id) is True  # it was we who asked
         broker._event_log.transact = write  # type: ignore[method-assign]
 
 

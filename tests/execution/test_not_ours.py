@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from scripted import PROFILE, Replaceable, Scripted, Venue, buy, fails, loses_reply
+from scripted import PROFILE, Replaceable, Row, Scripted, Venue, buy, fails, loses_reply
 
 from mts1b_brokers_core.execution import journal
 from mts1b_brokers_core.execution.journal import Journal, Record, State
@@ -17,6 +18,7 @@ from mts1b_brokers_core.execution.port import (
     Ack,
     CancelResult,
     FindResult,
+    Found,
     Listing,
     OrderRef,
     OrderView,
@@ -27,7 +29,8 @@ from mts1b_brokers_core.execution.port import (
     row_of,
 )
 from mts1b_brokers_core.foundation.errors import OrderNotFound, OutcomeUnknown
-from mts1b_brokers_core.foundation.orders import OrderChanges, OrderStatus
+from mts1b_brokers_core.foundation.events import EventKind
+from mts1b_brokers_core.foundation.orders import OrderChanges, OrderStatus, OrderType
 from mts1b_brokers_core.platform.clock import SteppedClock
 
 TOKENLESS = replace(PROFILE, token=TokenRule("none"))
@@ -121,7 +124,8 @@ def test_an_id_that_is_another_keys_is_not_bound() -> None:
         for row, ids in zip(rows, (("V1",), ("V1", "V2")), strict=True):
             journal.claim(connection, row, Ticket(row.order, "A1", None, 1, at), "me")
             bound = row.order.evolve(broker_order_ids=ids, broker_order_id="V1")
-            journal.put(connection, row, replace(row, order=bound), 1)
+            written = journal.put(connection, row, replace(row, order=bound), 1)
+            assert written.order.broker_order_ids == ids[-1:]
         found = journal.get(connection, second.idempotency_key)
         assert found is not None
         assert found.order.broker_order_id == "V2"
@@ -129,6 +133,37 @@ def test_an_id_that_is_another_keys_is_not_bound() -> None:
 
     assert memory.store.run_now(work) == ("V2",)
     memory.store.close()
+
+
+async def test_a_row_that_describes_no_order_costs_only_itself(venue: Venue) -> None:
+    venue.book["X1"] = Row("X1", None, buy("3"))
+    venue.book["X2"] = Row("X2", None, buy("5"))
+    async with venue.client(kind=Terse) as broker:
+        rows = await broker.get_open_orders()
+        assert [(row.order_id, row.order_type) for row in rows] == [("X2", OrderType.LIMIT)]
+        assert venue.kinds().count(EventKind.UNREADABLE) == 1
+
+
+class Terse(Scripted):
+    """An adapter that leaves out each order's type, and of X1 its symbol."""
+
+    async def open_orders(self, account_id: str) -> Listing[OrderView]:
+        seen = await super().open_orders(account_id)
+        rows = [replace(view, terms=replace(view.terms, order_type=None)) for view in seen.rows]
+        rows[0] = replace(rows[0], terms=replace(rows[0].terms, symbol=None))
+        return replace(seen, rows=tuple(rows))
+
+
+async def test_a_sight_whose_time_has_no_zone_tells_nothing(venue: Venue) -> None:
+    naive = datetime(2026, 7, 1)  # noqa: DTZ001
+    async with venue.client() as broker:
+        order = buy()
+        venue.place_next.append(loses_reply())
+        venue.find_next.append(Found((OrderView(OrderRef("V1"), OrderStatus.NEW, created=naive),)))
+        with pytest.raises(OutcomeUnknown):
+            await broker.submit(order)
+        (listed_,) = await broker.unresolved()
+        assert "no zone" in str(listed_.reason)
 
 
 # --- answers that are none -----------------------------------------------------------------------

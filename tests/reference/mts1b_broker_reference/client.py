@@ -247,8 +247,8 @@ class ReferenceClient(
             views = listing(page, view_of, Coverage(("orders",)))
             # The venue's `since` is about changes: it may list orders that are older.
             created = [view for view in views.rows if view.created is None or view.created >= since]
-            rows = [await self.lookups.order_of(view) for view in created]
-            return Page(tuple(rows), following, tuple(row.cause for row in views.unreadable))
+            rows, odd = await self.lookups.orders_of(created)
+            return Page(tuple(rows), following, tuple(row.cause for row in (*views.unreadable, *odd)))
 
     async def get_account(self) -> Account:
         """Return the account with its balances."""
