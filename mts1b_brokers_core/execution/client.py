@@ -91,11 +91,9 @@ class VenueClient(VenueAdapter):
         """Return the environment chosen; live is never taken for granted."""
         choices = self.capabilities.environments
         if settings.environment is None and (len(choices) != 1 or "live" in choices):
-            raise errors.EnvironmentNotChosen(
-                f"no environment was named; {self.capabilities.name} has {', '.join(choices)}.",
-                broker=self.capabilities.name,
-                next_step=f"choose one, e.g. environment={choices[-1]!r}",
-            )
+            name, cure = self.capabilities.name, f"choose one, e.g. environment={choices[-1]!r}"
+            why = f"no environment was named; {name} has {', '.join(choices)}."
+            raise errors.EnvironmentNotChosen(why, broker=name, next_step=cure)
         return settings.environment or choices[0]
 
     @property
@@ -197,20 +195,20 @@ class VenueClient(VenueAdapter):
         Raises `WaitTimeout`, or `OrderError` where "filled" was wanted and it ended otherwise, or
         where it is found not to be at the venue.
         """
-        order_id = order if isinstance(order, str) else order.order_id
         with self.operation("wait_for"):
+            record = self._login.find(order if isinstance(order, str) else order.order_id)
+            order_id = str(order) if record is None else record.order.order_id
             try:
                 async with self.clock.timeout(timeout):
+                    bell = self._event_log.bell
                     while not (reached := self._reached(order_id, until)):
-                        await self._event_log.bell.wait()
+                        bell = await bell.told_of(order_id)
                     return reached
             except TimeoutError:
                 record = self._login.find(order_id)
-                raise errors.WaitTimeout(
-                    f"{record.order if record else order_id} was not {until} within {timeout} s; "
-                    "it was not cancelled.",
-                    next_step="wait again, or cancel the order",
-                ) from None
+                what = record.order if record else order_id
+                why = f"{what} was not {until} within {timeout} s; it was not cancelled."
+                raise errors.WaitTimeout(why, next_step="wait again, or cancel the order") from None
 
     def _reached(self, order_id: str, until: Literal["filled", "final"]) -> Order | None:
         """Return the order where it got as far as wanted, None where it may yet; raise where it won't."""
@@ -222,11 +220,8 @@ class VenueClient(VenueAdapter):
             return self._submission.answer(record)
         order = record.order
         if order.is_final and until == "filled" and order.status is not OrderStatus.FILLED:
-            raise errors.OrderError(
-                f"{order} ended without being filled.",
-                order=order,
-                next_step="look at its status and reason",
-            )
+            why, cure = f"{order} ended without being filled.", "look at its status and reason"
+            raise errors.OrderError(why, order=order, next_step=cure)
         return order if order.is_final else None
 
     async def outcome(self, idempotency_key: str) -> Order:
@@ -445,11 +440,8 @@ class VenueClient(VenueAdapter):
             if row.account_id == wanted:
                 return row
         what = f"no account {wanted} in this login" if wanted else "the login has several accounts"
-        raise errors.AccountNotChosen(
-            f"{what}: {', '.join(ids) or 'none at all'}.",
-            choices=ids,
-            next_step="set account to one of them",
-        )
+        why = f"{what}: {', '.join(ids) or 'none at all'}."
+        raise errors.AccountNotChosen(why, choices=ids, next_step="set account to one of them")
 
     # --- tasks ----------------------------------------------------------------------------------
 
@@ -541,10 +533,8 @@ class VenueClient(VenueAdapter):
         except asyncio.CancelledError:
             if self._state != "closed" or door.being_cancelled():
                 raise
-            raise errors.OutcomeUnknown(
-                "the broker was closed before the venue answered.",
-                next_step="open it again with the same journal and read the order",
-            ) from None
+            why, cure = "the broker was closed before the venue answered.", "open it again and read the order"
+            raise errors.OutcomeUnknown(why, next_step=cure) from None
 
     def __repr__(self) -> str:
         account = self._account.account_id if self._account else "not opened"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -80,6 +80,22 @@ class Appender:
         self.entries.append(entry)
 
 
+class Bell(asyncio.Event):
+    """Set once something was logged; then it knows of which orders, and the bell that rings next."""
+
+    about: Container[str | None] | None = None
+    following: Bell
+
+    async def told_of(self, order_id: str) -> Bell:
+        """Wait until something may have been told of an order; return the bell that rings after that."""
+        bell = self
+        while True:
+            await bell.wait()
+            about, bell = bell.about, bell.following
+            if about is None or order_id in about:
+                return bell
+
+
 class EventLog:
     """Writes through `transact`, reads through `stream`; wakes whoever waits after each commit."""
 
@@ -95,7 +111,7 @@ class EventLog:
         #: The rows committed last, and the offset of the first of them.
         self._recent: list[Entry] = []
         self._recent_from = 1
-        self._bell = asyncio.Event()
+        self._bell = Bell()
         self._acks: dict[tuple[str, Stream], int] = {}
         #: Cursors whose newest position waits to be written; whoever writes takes the newest.
         self._unwritten: set[tuple[str, Stream]] = set()
@@ -146,7 +162,7 @@ class EventLog:
         if self._journal.memory is None:
             self._keep(appender)
         if entries:
-            self.ring()
+            self.ring({entry.order_id for entry in entries})
             if self._emit is not None and self._listened():
                 for at, entry in enumerate(entries, appender.first):
                     self._tell(event_of(entry, at))
@@ -186,13 +202,14 @@ class EventLog:
             self._recent.clear()  # what follows it is in the file
         self.ring()
 
-    def ring(self) -> None:
-        """Wake every reader."""
-        bell, self._bell = self._bell, asyncio.Event()
+    def ring(self, about: Container[str | None] | None = None) -> None:
+        """Wake every reader; `about` are the orders of which something was told, None where it may be any."""
+        bell, self._bell = self._bell, Bell()
+        bell.about, bell.following = about, self._bell
         bell.set()
 
     @property
-    def bell(self) -> asyncio.Event:
+    def bell(self) -> Bell:
         """Set at the next change; take it before looking, wait for it after."""
         return self._bell
 

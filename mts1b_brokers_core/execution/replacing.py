@@ -180,13 +180,9 @@ def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None
     if outcome is State.CONFIRMED:
         return order
     if outcome is State.REJECTED:
-        raise errors.OrderRejected(
-            f"the venue refused the change: {cause}.",
-            reason=result.reason if isinstance(result, Rejected) else "other",
-            words=cause,
-            order=order,
-            next_step="the order works on as it was",
-        )
+        reason = result.reason if isinstance(result, Rejected) else "other"
+        why, cure = f"the venue refused the change: {cause}.", "the order works on as it was"
+        raise errors.OrderRejected(why, reason=reason, words=cause, order=order, next_step=cure)
     if outcome is State.NOT_PLACED:
         raise errors.OrderNotPlaced(
             f"the change was not made: {cause}",
@@ -196,11 +192,8 @@ def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None
             repeat_is_safe=False,
             next_step="replace again under a new key",
         )
-    raise errors.OutcomeUnknown(
-        f"whether the change was made is not known: {cause}.",
-        order=order,
-        next_step="read the order; repeat only what it does not show",
-    )
+    why, cure = f"whether the change was made is not known: {cause}.", "read it; repeat only what it lacks"
+    raise errors.OutcomeUnknown(why, order=order, next_step=cure)
 
 
 def _conflict(order: Order) -> errors.IdempotencyConflict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,28 @@ from mts1b_brokers_core.foundation.plugin import Services
 from mts1b_brokers_core.foundation.settings import BrokerSettings
 from mts1b_brokers_core.platform.clock import SteppedClock
 from mts1b_brokers_core.platform.recorder import read_header
+
+
+async def test_who_waits_for_one_order_looks_only_when_it_is_told_of(venue: Venue) -> None:
+    async with venue.client() as broker:
+        quiet, busy = [await broker.submit(buy("9", order_id=name)) for name in ("quiet", "busy")]
+        reached, looks = broker._reached, Counter[str]()
+
+        def counted(order_id: str, until: Any) -> Any:
+            looks[order_id] += 1
+            return reached(order_id, until)
+
+        broker._reached = counted  # type: ignore[method-assign]
+        waiting = [asyncio.create_task(broker.wait_for(order)) for order in (quiet, busy)]
+        await settle()
+        looks.clear()
+        for _ in range(8):
+            venue.fill("V2", "1")
+            await settle()
+        assert looks["quiet"] == 0 < looks["busy"]
+        venue.fill("V1", "9")
+        assert (await waiting[0]).status is OrderStatus.FILLED
+        waiting[1].cancel()
 
 
 @pytest.mark.parametrize("until", ["filled", "final"])
