@@ -192,7 +192,8 @@ def _answer(order: Order, outcome: State, cause: str, result: PlaceResult | None
             repeat_is_safe=False,
             next_step="replace again under a new key",
         )
-    why, cure = f"whether the change was made is not known: {cause}.", "read it; repeat only what it lacks"
+    why = f"whether the change was made is not known: {cause}."
+    cure = "read the order; repeat only what it does not show"
     raise errors.OutcomeUnknown(why, order=order, next_step=cure)
 
 

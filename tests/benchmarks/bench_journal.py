@@ -64,7 +64,7 @@ async def cost(folder: Path) -> bool:
 
 
 class Ending(FastBroker):
-    """Takes every order and ends it at once, unfilled: a state file keeps many orders, and few of them work."""
+    """Takes every order and ends it at once, unfilled: of the many orders of a state file few work."""
 
     async def place(self, ticket: port.Ticket) -> port.PlaceResult:
         """Acknowledge the order as cancelled by the venue."""
