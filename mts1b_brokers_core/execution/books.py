@@ -287,24 +287,33 @@ class Books:
             if order is not record.order:
                 now = replace(record, order=order, state=state or record.state)
                 self._become(row, now, settle=record.order.settled)
-        outdated, told = False, view
+        told = view
         if self._profile.fill_identity == "cumulative" and view.cumulative_quantity is not None:
-            if outdated := self._outdated(view, row, account):
+            if self._outdated(view, row, account):
                 if row is not None and view.cumulative_quantity > self._logged_of(row.now, view):
                     self._ask_again(view)
                 view = replace(view, cumulative_quantity=None, average_price=None, cumulative_fees=None)
             self._cut(view, row, account)
         if row is None or row.now.state in _FOR_A_PERSON:
             return
-        record = row.now
+        self._show(row, view, told)
+        if view.cumulative_fees is not None and self._profile.fee_timing == "order_level":
+            self._allocate(row, view, account, before)
+        if view.children and row.now.order.attached:
+            self._children.append((row.now.key, [OrderRef(child) for child in view.children]))
+
+    def _show(self, row: _Row, view: OrderView, told: OrderView) -> None:
+        """Merge what a view shows; it has no count where the one the venue `told` is outdated."""
+        record, outdated = row.now, view is not told
         renames = self._profile.replace == "new_id"
         order = change_seen(self._log, record, record.order, view, renames=renames)
         shown = self._ready(record, view)
         if outdated and record.key in self.result.held:
             self.result.held[record.key] = told
+        lacks = outdated or self._lacks(record, view)
         logged = record.logged.total if view.updated is not None or self._busted(record, view) else None
         order = apply(order, self._over_chain(record, shown), logged=logged, reopens=self._profile.reopens)
-        if shown is view and order.is_final and (outdated or self._lacks(record, view)):
+        if shown is view and order.is_final and lacks:
             order = order.evolve(fills_pending=True)
         elif shown is view and order.fills_pending and view.cumulative_quantity is not None:
             order = order.evolve(fills_pending=False)
@@ -312,20 +321,13 @@ class Books:
         if state is not None:
             self._late(record, order)
         counted = view.cumulative_quantity in (None, self._logged_of(record, view))
-        counted = counted and not (outdated or self._lacks(record, view) or self._unproven(record, view))
+        counted = counted and not (lacks or self._unproven(record, view))
         if self._profile.fee_timing == "order_level" and view.cumulative_fees is None:
             counted = counted and not record.logged.quantity
-        if (
-            order is not record.order
-            or state is not None
-            or (order.is_final and not order.settled and counted)
-        ):
+        ends = order.is_final and not order.settled and counted
+        if order is not record.order or state is not None or ends:
             now = replace(record, order=order, state=state or record.state)
             self._become(row, now, settle=counted or order.settled)
-        if view.cumulative_fees is not None and self._profile.fee_timing == "order_level":
-            self._allocate(row, view, account, before)
-        if view.children and record.order.attached:
-            self._children.append((record.key, [OrderRef(child) for child in view.children]))
 
     def _outdated(self, view: OrderView, row: _Row | None, account: str) -> bool:
         """Tell whether a count is older than what was seen already.
